@@ -1,0 +1,178 @@
+"""Image–text models by open_clip."""
+
+from pathlib import Path
+
+import open_clip
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convs.backbone import Backbone, Preprocess
+from convs.download import downloading
+from convs.files import read_weights
+from convs.names import LIT, SHIPPED
+from convs.vit import TINY_PREPROCESS, build_vit, load_ours
+from utils.errors import WeightsError, nearest
+
+TINY_ARCHITECTURE = {
+    "embed_dim": 128,
+    "vision_cfg": {"image_size": 64, "patch_size": 8, "width": 128, "layers": 4, "head_width": 32},
+    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 3},
+}
+LIT_TEXT = {"context_length": 32, "vocab_size": 49408, "width": 256, "heads": 4, "layers": 4}
+TEXT_BATCH = 256
+
+
+class ClipBackbone(Backbone):
+    """The image tower of an open_clip model, its text tower at hand."""
+
+    def __init__(self, net: nn.Module, preprocess: Preprocess):
+        super().__init__()
+        self.net, self.preprocess = net, preprocess
+        self.tokenizer = open_clip.SimpleTokenizer(context_length=net.context_length)
+        self.dim = self._embedding_width()
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The image tower's transformer blocks, first to last."""
+        visual = self.net.visual
+        return list(visual.trunk.blocks if hasattr(visual, "trunk") else visual.transformer.resblocks)
+
+    @property
+    def scale(self) -> Tensor:
+        """exp(logit_scale), as a constant."""
+        return self.net.logit_scale.detach().exp()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, size, size] → projected, not normalised embeddings [B, dim]."""
+        return self.net.encode_image(images)
+
+    def encode_text(self, texts: list[str]) -> Tensor:
+        """[T] texts → embeddings [T, dim], not normalised."""
+        device = self.net.logit_scale.device
+        return torch.cat(
+            [
+                self.net.encode_text(self.tokenizer(texts[i : i + TEXT_BATCH]).to(device))
+                for i in range(0, len(texts), TEXT_BATCH)
+            ]
+        )
+
+    def name_features(self, names: list[str], templates: tuple[str, ...]) -> Tensor:
+        """Ensemble features of class names: normalised per template, averaged, normalised again.
+
+        Args:
+            names: n class names.
+            templates: texts with `{}` for the name.
+
+        Returns:
+            [n, dim].
+
+        Source: Radford et al., CLIP, ICML 2021, section 3.1.4.
+        """
+        texts = [template.format(name) for name in names for template in templates]
+        features = F.normalize(self.encode_text(texts), dim=-1)
+        return F.normalize(features.view(len(names), len(templates), -1).mean(1), dim=-1)
+
+    def _embedding_width(self) -> int:
+        projection = getattr(self.net.visual, "proj", None)
+        return projection.shape[1] if isinstance(projection, Tensor) else self.net.visual.trunk.num_features
+
+
+def build_clip(name: str, weights: str | None = None, img_size: int | None = None) -> ClipBackbone:
+    """An image–text model by open_clip's name, `lit:<timm name>`, or `tiny_clip`.
+
+    Args:
+        name: the model.
+        weights: a pre-training tag of open_clip (`openai`, `laion2b_s32b_b82k`, …), a local file, `random`, or None
+            where the name says which weights are meant (`hf-hub:…`, `local-dir:…`, `tiny_clip`).
+        img_size: input size where it differs from the weights' own.
+
+    Raises:
+        WeightsError: unknown name or tag, weights that cannot be had or do not fit, or an activation (QuickGELU)
+            that is not the weights' own.
+    """
+    if name == "tiny_clip":
+        return _build_tiny(weights)
+    if name.startswith(LIT):
+        return _build_lit(name.removeprefix(LIT), weights, img_size)
+    _check_names(name, weights)
+    net = _create(name, weights, img_size)
+    config = open_clip.get_model_preprocess_cfg(net)
+    size = config["size"] if isinstance(config["size"], int) else config["size"][0]
+    return ClipBackbone(net, Preprocess(size, tuple(config["mean"]), tuple(config["std"]), crop_pct=1.0))
+
+
+def _create(name: str, weights: str | None, img_size: int | None) -> nn.Module:
+    pretrained = None if weights == "random" else weights
+    if weights == "random" or (weights and Path(weights).exists()):
+        net = open_clip.create_model(name, load_weights=False, force_image_size=img_size)
+        if pretrained:
+            _load_file(net, name, Path(pretrained))
+        return net
+    with downloading(f"{name} ({weights or 'hub'})", f'"weights": "/path/to/{name}.safetensors"'):
+        return open_clip.create_model(name, pretrained, force_image_size=img_size)
+
+
+def _load_file(net: nn.Module, name: str, file: Path) -> None:
+    state, _ = read_weights(file)
+    made_by_openai = "input_resolution" in state or "openai" in file.name.lower()
+    _check_activation(name, made_by_openai, str(file))
+    try:
+        open_clip.load_checkpoint(net, str(file))
+    except (RuntimeError, KeyError) as error:
+        raise WeightsError(f"{file}: does not fit {name} ({' '.join(str(error).split())[:200]})") from error
+
+
+def _check_names(name: str, weights: str | None) -> None:
+    if name.startswith(("hf-hub:", "local-dir:")):
+        return
+    if name not in open_clip.list_models():
+        raise WeightsError(f"convnet_type '{name}' is unknown to open_clip{nearest(name, open_clip.list_models())}")
+    if weights == "random" or (weights and Path(weights).exists()):
+        return
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if weights not in tags:
+        raise WeightsError(
+            f"weights {weights!r} of '{name}' are neither a file nor a tag of open_clip; "
+            f'tags: {", ".join(tags) or "none"}; or "random"'
+        )
+    _check_activation(name, bool(open_clip.get_pretrained_cfg(name, weights).get("quick_gelu")), f"tag '{weights}'")
+
+
+def _check_activation(name: str, weights_quick: bool, weights: str) -> None:
+    """Refuse weights trained with QuickGELU in a model without it, and the other way round."""
+    config = open_clip.get_model_config(name) or {}
+    if "timm_model_name" in config.get("vision_cfg", {}) or bool(config.get("quick_gelu")) == weights_quick:
+        return
+    base = name.removesuffix("-quickgelu")
+    other = f"{base}-quickgelu" if weights_quick else base
+    activation = "QuickGELU" if weights_quick else "GELU"
+    raise WeightsError(f"{weights} was trained with {activation}, '{name}' has another activation; use '{other}'")
+
+
+def _build_tiny(weights: str | None) -> ClipBackbone:
+    backbone = ClipBackbone(open_clip.CLIP(**TINY_ARCHITECTURE), TINY_PREPROCESS)
+    if weights != "random":
+        load_ours(backbone, Path(weights) if weights else SHIPPED / "tiny_clip.safetensors")
+    return backbone
+
+
+def _build_lit(tower: str, weights: str | None, img_size: int | None) -> ClipBackbone:
+    """A locked timm tower beside a text tower in its feature space; `weights` is the tower's file, or all of both."""
+    if tower.split(".")[0] not in timm.list_models():
+        raise WeightsError(f"convnet_type '{LIT}{tower}' is unknown to timm{nearest(tower, timm.list_models())}")
+    ours = weights not in (None, "random") and any(key.startswith("net.") for key in read_weights(Path(weights))[0])
+    image = build_vit(tower, "random" if ours else weights, img_size)
+    vision = {
+        "timm_model_name": tower,
+        "timm_proj": "none",
+        "timm_pool": image.net.global_pool,
+        "image_size": image.preprocess.size,
+    }
+    net = open_clip.CustomTextCLIP(embed_dim=image.dim, vision_cfg=vision, text_cfg=LIT_TEXT)
+    net.visual.trunk = image.net
+    backbone = ClipBackbone(net, image.preprocess)
+    if ours:
+        load_ours(backbone, Path(weights))
+    return backbone

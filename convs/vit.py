@@ -1,0 +1,106 @@
+"""Image towers by timm."""
+
+import json
+from pathlib import Path
+
+import timm
+from timm.models import VisionTransformer
+from torch import Tensor, nn
+
+from convs.backbone import Backbone, Preprocess, TrainedHead
+from convs.download import downloading
+from convs.files import read_weights
+from convs.names import PILOT, SHIPPED
+from utils.errors import WeightsError, nearest
+
+TINY_PREPROCESS = Preprocess(64, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), crop_pct=1.0, interpolation="bilinear")
+TINY_ARCHITECTURE = {"img_size": 64, "patch_size": 8, "embed_dim": 128, "depth": 4, "num_heads": 4}
+
+
+class VitBackbone(Backbone):
+    """A timm vision transformer without its classifier."""
+
+    def __init__(self, net: nn.Module, preprocess: Preprocess):
+        super().__init__()
+        self.net, self.preprocess, self.dim = net, preprocess, net.num_features
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The transformer blocks, first to last."""
+        return list(self.net.blocks)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, size, size] → [B, dim]."""
+        return self.net.forward_head(self.net.forward_features(images), pre_logits=True)
+
+
+def build_vit(name: str, weights: str | None = None, img_size: int | None = None) -> VitBackbone:
+    """A timm ViT by its own or PILOT's name.
+
+    Args:
+        name: `tiny_vit`, a timm name with or without tag, or one of PILOT's.
+        weights: None (the hub's, or the shipped ones), `random`, or a local file.
+        img_size: input size where it differs from the weights' own; position embeddings are resampled.
+
+    Raises:
+        WeightsError: unknown name, no transformer, or weights that cannot be had or do not fit.
+    """
+    if name == "tiny_vit":
+        return _build_tiny(weights)
+    name = PILOT.get(name, name)
+    if not name.startswith("hf-hub:") and name.split(".")[0] not in timm.list_models():
+        raise WeightsError(f"convnet_type '{name}' is unknown to timm{nearest(name, timm.list_models())}")
+    net = _create(name, weights, img_size)
+    if not hasattr(net, "blocks") or not hasattr(net, "forward_features"):
+        raise WeightsError(f"convnet_type '{name}' has no transformer blocks; choose a ViT")
+    return VitBackbone(net, _preprocess(net, img_size))
+
+
+def _create(name: str, weights: str | None, img_size: int | None) -> nn.Module:
+    options = {"num_classes": 0} | ({"img_size": img_size} if img_size else {})
+    if weights == "random":
+        return timm.create_model(name, pretrained=False, **options)
+    if weights is None:
+        with downloading(name, f'"weights": "/path/to/{name}.safetensors"'):
+            return timm.create_model(name, pretrained=True, **options)
+    state, _ = read_weights(Path(weights))
+    try:
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": state}, **options)
+    except (RuntimeError, KeyError) as error:
+        raise WeightsError(f"{weights}: does not fit {name} ({_first_line(error)})") from error
+
+
+def _preprocess(net: nn.Module, img_size: int | None) -> Preprocess:
+    config = net.pretrained_cfg
+    size = img_size or config["input_size"][-1]
+    return Preprocess(size, tuple(config["mean"]), tuple(config["std"]), interpolation=config["interpolation"])
+
+
+def _build_tiny(weights: str | None) -> VitBackbone:
+    backbone = VitBackbone(VisionTransformer(num_classes=0, **TINY_ARCHITECTURE), TINY_PREPROCESS)
+    if weights != "random":
+        load_ours(backbone, Path(weights) if weights else SHIPPED / "tiny_vit.safetensors")
+    return backbone
+
+
+def load_ours(backbone: Backbone, file: Path) -> None:
+    """Load a file that the `pretrain` learner wrote: the tower and the classifier rows that came with it.
+
+    Raises:
+        WeightsError: the file is missing or belongs to another architecture.
+    """
+    tensors, metadata = read_weights(file)
+    tower = {key.removeprefix("net."): value for key, value in tensors.items() if key.startswith("net.")}
+    try:
+        backbone.net.load_state_dict(tower)
+    except RuntimeError as error:
+        raise WeightsError(f"{file}: does not fit this backbone ({_first_line(error)})") from error
+    names = json.loads(metadata.get("classes", "{}"))
+    heads = {level: tensors.get(f"heads.{level}") for level in names}
+    backbone.trained_heads = {
+        level: TrainedHead(tuple(names[level]), rows) for level, rows in heads.items() if rows is not None
+    }
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,1 @@
+"""Images, their two-level names, and the stream of sessions made of them."""

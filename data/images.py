@@ -1,0 +1,125 @@
+"""Images of one split: decoded once where memory allows, else when asked for."""
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from data.index import IndexedSet
+from data.transforms import Transform
+from utils.errors import DataError
+from utils.seeds import derive_seed
+
+log = logging.getLogger("lethe")
+
+
+class ImageSet:
+    """The images of one split and their labels.
+
+    Args:
+        indexed: the data set.
+        split: `train` or `test`.
+        positions: which records are in, in order.
+        labels: level → label of each of them, [N].
+        cache_gb: decoded images are kept, at their own resolution, until they fill this much memory.
+    """
+
+    def __init__(
+        self,
+        indexed: IndexedSet,
+        split: str,
+        positions: Sequence[int],
+        labels: dict[str, Tensor],
+        cache_gb: float = 4.0,
+    ):
+        self.indexed, self.split, self.labels = indexed, split, labels
+        self.positions = list(positions)
+        self.limit, self.used = int(cache_gb * 2**30), 0
+        self._cache: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def image(self, item: int) -> Tensor:
+        """Image `item`, uint8 [3, H, W].
+
+        Raises:
+            DataError: the file is missing or not an image; names the file and its line in the index.
+        """
+        if item in self._cache:
+            return self._cache[item]
+        image = self._decode(self.positions[item])
+        if self.used + image.numel() <= self.limit:
+            self._cache[item] = image
+            self.used += image.numel()
+        return image
+
+    def fits(self) -> bool:
+        """Whether all images, at the size of the first ones, stay within the memory limit."""
+        probe = [self.image(item).numel() for item in range(min(8, len(self)))]
+        return not probe or sum(probe) / len(probe) * len(self) <= self.limit
+
+    def _decode(self, position: int) -> Tensor:
+        file, place = self.indexed.file(self.split, position), self.indexed.place(self.split, position)
+        try:
+            with Image.open(file) as image:
+                pixels = np.array(image.convert("RGB"))
+        except FileNotFoundError as error:
+            raise DataError(f"{place}: image {file} does not exist; mend the index or set 'data_root'") from error
+        except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise DataError(f"{place}: {file} is truncated or not an image ({error})") from error
+        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+class ImageStream:
+    """Images of a set, transformed, in batches.
+
+    Every image's augmentation is a function of the pass's seed and the image's place in the set alone, so that batches
+    do not depend on the number of worker processes.
+
+    Args:
+        images: where they come from.
+        items: which of them, in order.
+        transform: applied to each image.
+        shuffle: whether the order changes from pass to pass.
+        workers: processes that decode, where the images do not fit into memory.
+    """
+
+    def __init__(self, images: ImageSet, items: Sequence[int], transform: Transform, shuffle: bool, workers: int = 0):
+        self.images, self.items, self.transform = images, torch.as_tensor(items, dtype=torch.long), transform
+        self.shuffle, self.workers = shuffle, workers
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def labels(self, level: str) -> Tensor:
+        """The labels of a level, in the un-shuffled order, [N]."""
+        return self.images.labels[level][self.items]
+
+    def batches(self, size: int, seed: int) -> Iterator[dict[str, Tensor]]:
+        """One pass: {"image": [B, 3, size, size], "item": [B], level: [B] …}."""
+        order = self.items
+        if self.shuffle:
+            order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(seed))]
+        workers = 0 if self.images.fits() else self.workers
+        dataset = _Transformed(self.images, self.transform, seed)
+        batches = [rows.tolist() for rows in order.split(size)]
+        # A generator of the loader's own: otherwise it draws its base seed from the global one.
+        generator = torch.Generator().manual_seed(seed)
+        loader = DataLoader(dataset, batch_sampler=batches, num_workers=workers, generator=generator)
+        for pixels, items in loader:
+            yield {"image": pixels, "item": items} | {k: v[items] for k, v in self.images.labels.items()}
+
+
+class _Transformed(Dataset):
+    def __init__(self, images: ImageSet, transform: Transform, seed: int):
+        self.images, self.transform, self.seed = images, transform, seed
+
+    def __getitem__(self, item: int) -> tuple[Tensor, int]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.seed, item))
+            return self.transform(self.images.image(item)), item

@@ -1,0 +1,144 @@
+"""The jsonl index: one image a line, with its fine and its coarse label.
+
+A data set is a folder of `train.jsonl`, `test.jsonl` and `set.json` (`{"root": …}`: what image paths are relative to;
+optionally `"aliases": {fine name: [other names]}`).
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from utils.errors import DataError
+
+FIELDS = ("img_path", "coarse_label", "fine_label")
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image: its path relative to the data root (or absolute) and its labels."""
+
+    path: str
+    coarse: str
+    fine: str
+
+
+@dataclass(frozen=True)
+class IndexedSet:
+    """A data set as its index describes it, nothing decoded yet.
+
+    Attributes:
+        name: what the set is called in a config.
+        folder: where `train.jsonl` and `test.jsonl` lie.
+        root: what relative image paths start from.
+        splits: split name → records in file order; record `i` stands on line `i + 1`.
+        aliases: fine name → other names of the same class.
+    """
+
+    name: str
+    folder: Path
+    root: Path
+    splits: dict[str, list[Record]]
+    aliases: dict[str, list[str]] = field(default_factory=dict)
+
+    def place(self, split: str, position: int) -> str:
+        """Where record `position` of a split is written, as `file:line`."""
+        return f"{self.folder / split}.jsonl:{position + 1}"
+
+    def file(self, split: str, position: int) -> Path:
+        """The image file of record `position` of a split."""
+        return self.root / self.splits[split][position].path
+
+
+def read_set(name: str, folder: Path, root: Path | None = None) -> IndexedSet:
+    """Read both splits of a data set.
+
+    Args:
+        name: the set's name.
+        folder: holds `train.jsonl`, `test.jsonl` and `set.json`.
+        root: overrides the root that `set.json` names; absolute paths of the index that start with the named root
+            are moved below it.
+
+    Raises:
+        DataError: a file is missing or a line is not what it should be.
+    """
+    about = _read_about(folder / "set.json")
+    named_root = (folder / about.get("root", ".")).resolve()
+    splits = {split: read_index(folder / f"{split}.jsonl") for split in SPLITS}
+    if root is not None:
+        splits = {split: _rerooted(records, named_root) for split, records in splits.items()}
+    return IndexedSet(name, folder, (root or named_root).resolve(), splits, about.get("aliases", {}))
+
+
+def write_set(folder: Path, root: Path, splits: dict[str, Iterable[Record]], aliases: dict | None = None) -> None:
+    """Write the index of a data set; a root inside or beside the folder is kept relative to it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, records in splits.items():
+        write_index(folder / f"{split}.jsonl", records)
+    about = {"root": _portable(root, folder)} | ({"aliases": aliases} if aliases else {})
+    (folder / "set.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_index(file: Path) -> list[Record]:
+    """The records of one jsonl file, one a line.
+
+    Raises:
+        DataError: the file is missing or empty, a line is not JSON, lacks a field or holds something else than text.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"{file}: no such index; write it with 'python main.py prepare'") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    if not lines:
+        raise DataError(f"{file}: the index is empty; it needs one JSON object a line")
+    return [_record(line, f"{file}:{number}") for number, line in enumerate(lines, 1)]
+
+
+def write_index(file: Path, records: Iterable[Record]) -> None:
+    """Write records as jsonl, replacing the file at once."""
+    rows = ({"img_path": r.path, "coarse_label": r.coarse, "fine_label": r.fine} for r in records)
+    part = file.with_name(file.name + ".part")
+    part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    part.replace(file)
+
+
+def _record(line: str, place: str) -> Record:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{place}: not JSON ({error.msg} at column {error.colno})") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{place}: expected an object with {', '.join(FIELDS)}, got {type(row).__name__}")
+    for name in FIELDS:
+        if not isinstance(row.get(name), str) or not row[name]:
+            raise DataError(f"{place}: field '{name}' is missing or not text")
+    return Record(row["img_path"], row["coarse_label"], row["fine_label"])
+
+
+def _read_about(file: Path) -> dict:
+    if not file.exists():
+        return {}
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: not readable as JSON ({error})") from error
+    if not isinstance(about, dict):
+        raise DataError(f'{file}: expected an object such as {{"root": "/path/to/images"}}')
+    return about
+
+
+def _rerooted(records: list[Record], named_root: Path) -> list[Record]:
+    return [Record(_below(r.path, named_root), r.coarse, r.fine) for r in records]
+
+
+def _below(path: str, root: Path) -> str:
+    return str(Path(path).relative_to(root)) if Path(path).is_relative_to(root) else path
+
+
+def _portable(root: Path, folder: Path) -> str:
+    relative = os.path.relpath(root.resolve(), folder.resolve())
+    return str(root.resolve()) if relative.startswith(os.path.join("..", "..")) else relative

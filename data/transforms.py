@@ -1,0 +1,29 @@
+"""From a decoded image to a tower's input, with torchvision."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
+
+Transform = Callable[[Tensor], Tensor]
+
+
+def train_transform(size: int, mean, std, interpolation: str, crop_scale: tuple[float, float], flip: bool) -> Transform:
+    """Random resized crop and, if wanted, a horizontal flip: uint8 [3, H, W] → float [3, size, size]."""
+    crop = v2.RandomResizedCrop(size, scale=tuple(crop_scale), interpolation=_mode(interpolation), antialias=True)
+    return v2.Compose([crop, *([v2.RandomHorizontalFlip()] if flip else []), *_to_input(mean, std)])
+
+
+def test_transform(size: int, mean, std, interpolation: str, crop_pct: float) -> Transform:
+    """The short side resized to `size / crop_pct`, then the centre: uint8 [3, H, W] → float [3, size, size]."""
+    resize = v2.Resize(round(size / crop_pct), interpolation=_mode(interpolation), antialias=True)
+    return v2.Compose([resize, v2.CenterCrop(size), *_to_input(mean, std)])
+
+
+def _to_input(mean, std) -> list[v2.Transform]:
+    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
+
+
+def _mode(name: str) -> InterpolationMode:
+    return InterpolationMode(name)

@@ -1,0 +1,127 @@
+"""The command line: runs JSON experiments, and what stands beside a run as sub-commands.
+
+python main.py --config exps/quickstart.json
+"""
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from utils.errors import LetheError
+
+COMMANDS = ("prepare",)
+log = logging.getLogger("lethe")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what the command line asks for; returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    _log_to_console()
+    try:
+        return _dispatch(argv)
+    except LetheError as error:
+        sys.stderr.write(f"lethe: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("lethe: interrupted; go on with --resume\n")
+        return 130
+
+
+def _dispatch(argv: list[str]) -> int:
+    if argv and argv[0] in COMMANDS:
+        return _command(argv[0], argv[1:])
+    parser = run_parser()
+    args = parser.parse_args(argv)
+    if args.list:
+        return list_everything()
+    if not args.config:
+        parser.error("give an experiment: --config exps/quickstart.json (or --list, or a command: prepare)")
+    return run_experiments(args)
+
+
+def run_parser() -> argparse.ArgumentParser:
+    """The parser of `main.py --config …`."""
+    parser = argparse.ArgumentParser(
+        prog="main.py",
+        description="Lethe: pre-trained vision models that learn session by session and forget on request.",
+        epilog=f"commands: {', '.join(COMMANDS)}; each has its own --help (main.py prepare --help)",
+    )
+    parser.add_argument(
+        "--config", nargs="+", type=Path, metavar="FILE", help="JSON experiment(s), run one after another"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the config(s)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--smoke", action="store_true", help="dry run: embedded miniatures instead of data and weights")
+    parser.add_argument(
+        "--device", metavar="cpu|cuda|auto", help="overrides the config; a missing GPU is then an error"
+    )
+    parser.add_argument("--list", action="store_true", help="learners, backbones and data sets, one line each")
+    return parser
+
+
+def run_experiments(args: argparse.Namespace) -> int:
+    """Read all configs first, then run them one after another."""
+    from convs.names import is_clip
+    from utils.config import load_config, parse_override
+    from utils.smoke import smoke
+
+    overrides = dict(parse_override(text) for text in args.set)
+    if args.device:
+        overrides["device"] = args.device
+    experiments = [load_config(path, overrides) for path in args.config]
+    if args.smoke:
+        experiments = [item.with_config(smoke(item.config, is_clip)) for item in experiments]
+    from trainer import run
+
+    for item in experiments:
+        log.info("running %s%s", item.path, " (smoke)" if args.smoke else "")
+        run(item, resume=args.resume, strict_device=bool(args.device))
+    return 0
+
+
+def list_everything() -> int:
+    """Print learners, backbone names and data sets."""
+    from convs.names import describe
+    from data.registry import list_sets
+    from models import LEARNERS
+
+    sections = {
+        "learners (model_name)": {name: line for name, (_, _, line) in LEARNERS.items()},
+        "backbones (convnet_type); besides these any timm ViT and any open_clip model": describe(),
+        "data sets (dataset)": list_sets(Path("data/sets")),
+    }
+    for title, rows in sections.items():
+        sys.stdout.write(f"{title}\n" + "".join(f"  {name:40} {line}\n" for name, line in rows.items()) + "\n")
+    return 0
+
+
+def _command(name: str, argv: list[str]) -> int:
+    module = importlib.import_module(f"commands.{name}")
+    parser = argparse.ArgumentParser(prog=f"main.py {name}", description=module.HELP)
+    module.add_arguments(parser)
+    return module.run(parser.parse_args(argv))
+
+
+def _log_to_console() -> None:
+    """Log lines go to stderr, above a progress bar where one is shown."""
+    if log.handlers:
+        return
+    log.addHandler(_ConsoleHandler())
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+class _ConsoleHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""Fine-tuning: what happens where nothing protects the past."""
+
+from collections.abc import Iterator
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from data.sessions import Session
+from models.learner import Learner, remap
+from utils.loop import Batch, Phase
+
+
+class FinetuneLearner(Learner):
+    """All weights, cross-entropy over the new classes only: the lower bound of continual learning.
+
+    Args:
+        model, first, later: see `Learner`.
+
+    Source: the `finetune` baseline of PyCIL (Zhou et al., SCIS 2023), whose loss also leaves old columns out.
+    """
+
+    def phases(self, session: Session) -> Iterator[Phase]:
+        """One phase on the session's own images."""
+        self.model.grow("fine", [session.order.fine[label] for label in session.classes])
+
+        def loss(batches: dict[str, Batch]) -> dict[str, Tensor]:
+            logits = self.model(batches["train"]["image"]).logits["fine"]
+            return {"ce": F.cross_entropy(logits[:, session.classes], remap(batches["train"]["fine"], session.classes))}
+
+        streams = {"train": session.stream("train")}
+        yield Phase("finetune", self.model, streams, loss, self.model.parameters(), self.recipe(session))

@@ -1,0 +1,79 @@
+"""What every method is: a generator of phases over one model."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from convs.model import Model, Output
+from data.sessions import Session
+from utils.loop import Phase, Recipe, Stream, gather
+
+Product = tuple[dict[str, Tensor], dict[str, str]]
+
+
+class Learner(ABC):
+    """A method that follows a stream of sessions.
+
+    Args:
+        model: the network it owns.
+        first: how the first session is trained.
+        later: how the later ones are.
+
+    Attributes:
+        kinds: the kinds of session it can serve.
+        sees_past: whether it asks for the data of past sessions (an upper bound, no continual learner).
+    """
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"learn"})
+    sees_past: ClassVar[bool] = False
+
+    def __init__(self, model: Model, first: Recipe, later: Recipe):
+        self.model, self.first, self.later = model, first, later
+
+    @abstractmethod
+    def phases(self, session: Session) -> Iterator[Phase]:
+        """The session's training, phase by phase.
+
+        Code before a `yield` prepares the phase, code after it sees the trained weights. It may depend on the model,
+        the session and torch's random numbers only: a resumed run executes it again.
+        """
+
+    def predict(self, images: Tensor) -> Output:
+        """[B, 3, size, size] → features and logits over all classes seen, in label order."""
+        return self.model(images)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything that training changed."""
+        return self.model.trainable_state()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take back what `state_dict` gave."""
+        self.model.load_trainable_state(state)
+
+    def products(self, session: Session) -> dict[str, Product]:
+        """Files worth keeping after the last session: name → (tensors, metadata)."""
+        return {}
+
+    def tunable_ratio(self) -> float:
+        """The share of the parameters that training may move, in percent."""
+        parameters = list(self.model.parameters())
+        return 100.0 * sum(p.numel() for p in parameters if p.requires_grad) / sum(p.numel() for p in parameters)
+
+    def recipe(self, session: Session) -> Recipe:
+        """The recipe of a session."""
+        return self.first if session.index == 0 else self.later
+
+    def features(self, stream: Stream) -> Tensor:
+        """Raw features of a stream, [N, D], on the CPU."""
+        return self._gather(stream, lambda batch: {"features": self.model.backbone(batch["image"])})["features"]
+
+    def _gather(self, stream: Stream, compute) -> dict[str, Tensor]:
+        return gather(self.model, compute, stream, device=self.model.device)
+
+
+def remap(labels: Tensor, classes: tuple[int, ...]) -> Tensor:
+    """Labels as positions in `classes`, which must hold them all and be ascending."""
+    return torch.searchsorted(torch.tensor(classes, device=labels.device), labels)

@@ -1,0 +1,162 @@
+"""`utils.requests`: the session grammar and the requests of a run."""
+
+import json
+
+import pytest
+
+from utils.config import Config, load_config
+from utils.errors import ConfigError
+from utils.requests import ForgetRequest, HybridClasses, LearnRequest, expand_requests
+
+NAMES = {"dataset": "toymini", "model_name": "adapter", "convnet_type": "tiny_vit"}
+
+
+def requests(sessions, total=100):
+    return expand_requests(Config(**NAMES, sessions=sessions), total)
+
+
+def counts(init_cls, increment, total):
+    config = Config(**NAMES, init_cls=init_cls, increment=increment)
+    return [request.classes for request in expand_requests(config, total)]
+
+
+@pytest.fixture
+def refusal(tmp_path):
+    """Loads an experiment with the given sessions and returns the one line that refuses it."""
+
+    def refusal(sessions):
+        (tmp_path / "x.json").write_text(json.dumps({**NAMES, "sessions": sessions}), encoding="utf-8")
+        with pytest.raises(ConfigError) as caught:
+            load_config(tmp_path / "x.json")
+        assert "x.json:1: 'sessions" in str(caught.value)
+        return str(caught.value)
+
+    return refusal
+
+
+@pytest.mark.parametrize(
+    ("init_cls", "increment", "total", "expected"),
+    [
+        (20, 20, 100, [20] * 5),
+        (50, 10, 100, [50, 10, 10, 10, 10, 10]),
+        (10, 20, 100, [10, 20, 20, 20, 20, 10]),
+        (4, 5, 12, [4, 5, 3]),
+        (12, 5, 12, [12]),
+        (12, None, 12, [12]),
+        (11, 5, 12, [11, 1]),
+        (1, 1, 3, [1, 1, 1]),
+    ],
+)
+def test_increments_as_pycil_cuts_them(init_cls, increment, total, expected):
+    assert counts(init_cls, increment, total) == expected
+
+
+def test_increments_that_do_not_fit():
+    with pytest.raises(ConfigError, match="'init_cls' is 13, but 'toymini' has 12 classes"):
+        counts(13, 1, 12)
+    with pytest.raises(ConfigError, match=r"'increment' is missing.*leaves 2"):
+        counts(10, None, 12)
+
+
+def test_learn_forms():
+    assert requests([{"learn": 20}, {"learn": ["Audi A7", "é"]}]) == [
+        LearnRequest(classes=20),
+        LearnRequest(classes=("Audi A7", "é")),
+    ]
+    assert requests([{"learn": 5, "repeat": 3}]) == [LearnRequest(classes=5)] * 3
+
+
+def test_forget_forms():
+    hybrid = ForgetRequest(classes=HybridClasses(fine=("a",), coarse=("b",)), level="hybrid")
+    named = {"fine": ["a"], "coarse": ["b"]}
+    assert requests([{"forget": named}, {"forget": {"classes": named}}]) == [hybrid, hybrid]
+    assert requests([{"forget": {"classes": named, "level": "hybrid"}}]) == [hybrid]
+    assert requests([{"forget": 20}, {"forget": ["a"]}, {"forget": 2, "repeat": 2}]) == [
+        ForgetRequest(classes=20),
+        ForgetRequest(classes=("a",)),
+        *[ForgetRequest(classes=2)] * 2,
+    ]
+
+
+def test_forget_defaults_and_options():
+    (request,) = requests([{"forget": ["a"]}])
+    assert (request.level, request.retain, request.exemplars) == ("fine", "none", None)
+    spec = {"classes": 2, "level": "coarse", "retain": {"few": 4}, "exemplars": 5}
+    (request,) = requests([{"forget": spec}])
+    assert (request.level, request.retain.few, request.exemplars) == ("coarse", 4, 5)
+    (request,) = requests([{"forget": {**spec, "retain": {"ratio": 0.1}, "exemplars": "shots/"}}])
+    assert (request.retain.ratio, request.exemplars) == (0.1, "shots/")
+    assert requests([{"forget": {**spec, "retain": "all"}}])[0].retain == "all"
+
+
+def test_requests_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        requests([{"forget": 1}])[0].level = "coarse"
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        (3, 'expected {"learn": …} or {"forget": …}'),
+        ({"lern": 3}, 'expected {"learn": …} or {"forget": …}'),
+        ({"learn": 3, "forget": 2}, "one of the two"),
+        ({"learn": 0}, "must be at least 1"),
+        ({"learn": 2.5}, "expected a whole number or a list"),
+        ({"learn": True}, "expected a whole number or a list"),
+        ({"learn": []}, "list of at least 1"),
+        ({"learn": ["a", 3]}, "'sessions.0.learn.1' = 3: expected text"),
+        ({"learn": ["a", "a"]}, "'a' is listed twice"),
+        ({"learn": ["a"], "repeat": 2}, '"repeat" goes with a count'),
+        ({"forget": ["a"], "repeat": 2}, '"repeat" goes with a count'),
+        ({"learn": 1, "repeat": 0}, "'sessions.0.repeat' = 0"),
+        ({"learn": 1, "repeat": 10**9}, "must be at most 10000"),
+        ({"learn": 1, "repeated": 2}, "unknown key 'repeated'; did you mean 'repeat'?"),
+        ({"forget": {"level": "fine"}}, "'classes' is missing"),
+        ({"forget": {"classes": ["a"], "level": "fin"}}, '"fine", "coarse" or "hybrid"'),
+        ({"forget": {"classes": ["a"], "level": "hybrid"}}, 'level "hybrid" goes with'),
+        ({"forget": {"classes": {"fine": ["a"]}, "level": "fine"}}, 'level "hybrid" goes with'),
+        ({"forget": {"classes": {}}}, "names classes under"),
+        ({"forget": {"classes": 2, "retain": {"fev": 3}}}, "did you mean 'few'"),
+        ({"forget": {"classes": 2, "retain": {"ratio": 2}}}, "must be at most 1"),
+        ({"forget": {"classes": 2, "retain": "some"}}, '"none" or "all"'),
+        ({"forget": {"classes": 2, "exemplars": 0}}, "must be at least 1"),
+        ({"learn": "Audi A7"}, 'write a single class as ["Audi A7"]'),
+    ],
+)
+def test_mistakes_name_the_place(refusal, entry, says):
+    assert says in refusal([entry])
+
+
+def test_more_classes_than_exist():
+    with pytest.raises(ConfigError, match="session 3 asks to learn 5 classes, 15 in all, but 'toymini' has 12"):
+        requests([{"learn": 5, "repeat": 3}], total=12)
+    with pytest.raises(ConfigError, match="session 1 asks to forget 13"):
+        requests([{"forget": 13}], total=12)
+    assert len(requests([{"learn": 12}, {"forget": 3}], total=12)) == 2
+
+
+def test_named_sets_from_files(tmp_path):
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/dogs.json").write_text('{"easy": ["beagle", "whippet"], "odd": [3]}', encoding="utf-8")
+    (tmp_path / "lists/cars.txt").write_text("Audi A7\n\n Lexus RX \n", encoding="utf-8")
+    sessions = [{"learn": "lists/cars.txt"}, {"forget": {"classes": {"fine": "lists/dogs.json#easy"}}}]
+    (tmp_path / "base.json").write_text(json.dumps({**NAMES, "sessions": sessions}), encoding="utf-8")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/x.json").write_text('{"base": "../base.json"}', encoding="utf-8")
+    config = load_config(tmp_path / "sub/x.json").config
+    assert config.sessions[0].learn == ("Audi A7", "Lexus RX")
+    assert config.sessions[1].forget.classes.fine == ("beagle", "whippet")
+
+
+@pytest.mark.parametrize(
+    ("reference", "says"),
+    [
+        ("dogs.json#easi", "did you mean 'easy'"),
+        ("dogs.json", "holds no set ''"),
+        ("dogs.json#odd", "not a list of class names"),
+        ("none.txt", "is none; write a single class as"),
+    ],
+)
+def test_named_set_mistakes(refusal, tmp_path, reference, says):
+    (tmp_path / "dogs.json").write_text('{"easy": ["beagle"], "odd": [3]}', encoding="utf-8")
+    assert says in refusal([{"forget": reference}])

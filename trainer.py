@@ -1,0 +1,330 @@
+"""A run: build what the config names, follow its sessions, evaluate, log, checkpoint, resume."""
+
+import json
+import logging
+import resource
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from convs.factory import build_backbone
+from convs.model import Model
+from convs.templates import get_templates
+from data.manager import DataManager, class_names
+from data.registry import find_set
+from data.sessions import Session
+from data.transforms import test_transform, train_transform
+from models import accepted, get_model, learner_class
+from models.evaluation import TOP, evaluate
+from models.learner import Learner
+from utils import plots, results
+from utils.checkpoint import RunCheckpoint, write_bytes, write_tensors
+from utils.config import Config, Loaded, config_hash, log_stem, resolved
+from utils.environment import describe_environment
+from utils.errors import CheckpointError, ConfigError, WeightsError
+from utils.loop import Phase, Progress, Recipe, fit, load_params
+from utils.requests import expand_requests
+from utils.seeds import derive_seed, seed_everything
+
+log = logging.getLogger("lethe")
+
+
+def run(loaded: Loaded, *, resume: bool = False, strict_device: bool = False) -> list[dict]:
+    """Run an experiment once per seed.
+
+    Args:
+        loaded: the experiment, as `utils.config.load_config` read it.
+        resume: go on from the last checkpoint of each seed's run, where there is one.
+        strict_device: a device that is not there is an error, not a warning.
+
+    Returns:
+        One summary per seed.
+
+    Raises:
+        LetheError: something in the config, the data or the weights is not as it must be.
+    """
+    device = choose_device(loaded.config.device, strict_device)
+    if loaded.unused:
+        log.info("%s: keys without a use here, ignored: %s", loaded.path, ", ".join(loaded.unused))
+    summaries = [Run(loaded.config, seed, device).follow(resume) for seed in loaded.config.seed]
+    if len(summaries) > 1:
+        table = results.seeds_table(list(zip(loaded.config.seed, summaries, strict=True)))
+        file = Path(loaded.config.logs) / log_stem(loaded.config, "seeds").with_suffix(".md")
+        write_bytes(file, table.encode())
+        log.info("all seeds (%s)\n%s", file, table)
+    return summaries
+
+
+def choose_device(wish: str, strict: bool) -> torch.device:
+    """The device a config or the command line asks for.
+
+    Args:
+        wish: `auto`, `cpu`, `cuda` or `cuda:1`.
+        strict: whether a missing GPU is an error; otherwise the CPU takes its place with a warning.
+
+    Raises:
+        WeightsError: there is no such GPU and `strict` is set.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wish == "auto":
+        return torch.device("cuda" if count else "cpu")
+    device = torch.device(wish)
+    if device.type == "cpu" or (device.index or 0) < count:
+        return device
+    if strict:
+        raise WeightsError(f"--device {wish}: this machine has {count} usable GPU(s); use --device cpu or auto")
+    log.warning("device '%s' of the config is not there (%d GPUs); running on the CPU", wish, count)
+    return torch.device("cpu")
+
+
+@dataclass
+class Place:
+    """Where a run leaves its files."""
+
+    log: Path
+    folder: Path
+
+    @classmethod
+    def of(cls, stem: Path) -> "Place":
+        """The log and, beside it, the folder of the same stem."""
+        return cls(stem.with_name(stem.name + ".log"), stem)
+
+
+class Run:
+    """One experiment with one seed.
+
+    Args:
+        config: the experiment.
+        seed: of the class order and of all training.
+        device: where the model lives.
+
+    Raises:
+        LetheError: the config, the data or the weights are not as they must be; nothing has been written then.
+    """
+
+    def __init__(self, config: Config, seed: int, device: torch.device):
+        self.config, self.seed, self.device = config, seed, device
+        self.method = learner_class(config.model_name)
+        self.results = results.RunResults()
+        self.seconds_before = 0.0
+
+    def follow(self, resume: bool) -> dict:
+        """Carry the run out and return its summary."""
+        seed_everything(self.seed, "build")
+        self.sessions, self.learner = self._build()
+        self.place = self._place(resume)
+        self.checkpoint = RunCheckpoint(self.place.folder / "checkpoint", config_hash(self.config))
+        self.started = time.monotonic()
+        if not resume:
+            self.checkpoint.clear()
+        done = self._restore() if resume else 0
+        with logging_to(self.place.log, append=done > 0 or resume):
+            self._introduce(done)
+            for session in self.sessions[done:]:
+                self._serve(session)
+            return self._finish()
+
+    def _build(self) -> tuple[list[Session], Learner]:
+        config = self.config
+        indexed = find_set(
+            config.dataset, Path(config.index_root), Path(config.data_root) if config.data_root else None
+        )
+        backbone = build_backbone(config.convnet_type, config.weights, config.img_size)
+        look = backbone.preprocess
+        shared = (look.size, look.mean, look.std, look.interpolation)
+        manager = DataManager(
+            indexed,
+            expand_requests(config, len(class_names(indexed, config.exclude))),
+            train=train_transform(*shared, config.crop_scale, config.flip),
+            test=test_transform(*shared, look.crop_pct),
+            seed=self.seed,
+            shuffle=config.shuffle,
+            exclude=config.exclude,
+            cache_gb=config.cache_gb,
+            workers=config.workers,
+        )
+        sessions = manager.sessions(grant_past=self.method.sees_past)
+        self._check_kinds(sessions)
+        model = Model(backbone, config.scale, get_templates(config.templates)).to(self.device)
+        options = accepted(config.model_name, config.model_dump())
+        return sessions, get_model(config.model_name, model, first=self._recipe(0), later=self._recipe(1), **options)
+
+    def _check_kinds(self, sessions: list[Session]) -> None:
+        for session in sessions:
+            if session.kind not in self.method.kinds:
+                raise ConfigError(
+                    f"key 'sessions': session {session.index} asks to {session.kind}, which learner "
+                    f"'{self.config.model_name}' cannot do; it serves: {', '.join(sorted(self.method.kinds))}"
+                )
+
+    def _recipe(self, index: int) -> Recipe:
+        config = self.config
+        return Recipe(
+            epochs=config.init_epochs if index == 0 else config.inc_epochs,
+            lr=config.init_lr if index == 0 else config.later_lr,
+            batch_size=config.batch_size,
+            optimizer=config.optimizer,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+            schedule=config.schedule,
+            min_lr=config.min_lr,
+            warmup_steps=config.warmup_steps,
+        )
+
+    def _place(self, resume: bool) -> Place:
+        """PyCIL's path; with the config's hash behind it where another config's run already stands there."""
+        stem = Path(self.config.logs) / log_stem(self.config, self.seed)
+        own, other = config_hash(self.config), _config_at(stem)
+        if other is None or config_hash(other) == own:
+            return Place.of(stem)
+        hashed = stem.with_name(f"{stem.name}_{own}")
+        if resume and _config_at(hashed) is None:
+            differing = [key for key, value in resolved(other).items() if value != resolved(self.config)[key]]
+            raise CheckpointError(
+                f"{stem}: the run there has another config (differing: {', '.join(differing)}); "
+                "resume with that config, or start anew without --resume"
+            )
+        return Place.of(hashed)
+
+    def _restore(self) -> int:
+        """Load the last finished session; returns how many sessions are done."""
+        saved = self.checkpoint.load_session()
+        if saved is None:
+            return 0
+        self.learner.load_state_dict(saved.tensors)
+        self.results.sessions = [results.SessionResult.from_json(row) for row in saved.notes["results"]]
+        self.seconds_before = saved.notes["seconds"]
+        return len(self.results.sessions)
+
+    def _introduce(self, done: int) -> None:
+        folder = self.place.folder
+        settings = resolved(self.config) | {"seed": [self.seed]}
+        _write_json(folder / "config.json", settings)
+        _write_json(folder / "environment.json", describe_environment(self.device))
+        for key, value in settings.items():
+            log.info("%s: %s", key, value)
+        log.info("All params: %d", sum(p.numel() for p in self.learner.model.parameters()))
+        order = self.sessions[0].order
+        log.info("Class order: %s", ", ".join(order.fine))
+        if done:
+            log.info("Resumed after session %d of %d", done - 1, len(self.sessions))
+
+    def _serve(self, session: Session) -> None:
+        started = time.monotonic()
+        names = [session.order.fine[label] for label in session.classes]
+        if session.kind == "learn":
+            log.info("Learning on %d-%d", session.classes[0], session.classes[-1] + 1)
+        self._train(session)
+        levels = evaluate(self.learner, session, self._groups(session))
+        row = results.SessionResult(
+            index=session.index,
+            kind=session.kind,
+            first=min(session.classes),
+            last=max(session.classes),
+            classes=tuple(names),
+            fine=levels["fine"],
+            coarse=levels.get("coarse"),
+            seconds=time.monotonic() - started,
+            k=min(TOP, len(session.seen)),
+        )
+        self.results.sessions.append(row)
+        for line in results.session_lines(self.results):
+            log.info(line)
+        notes = {"results": [row.to_json() for row in self.results.sessions], "seconds": self._seconds()}
+        self.checkpoint.save_session(self.learner.state_dict(), notes)
+
+    def _train(self, session: Session) -> None:
+        """Drive the learner's phases; each seed is a function of the place, so that a replay draws the same."""
+        phases = self.learner.phases(session)
+        number = 0
+        while True:
+            seed_everything(self.seed, session.index, number, "set-up")
+            phase = next(phases, None)
+            if phase is None:
+                return
+            self._carry_out(phase, session, number)
+            number += 1
+
+    def _carry_out(self, phase: Phase, session: Session, number: int) -> None:
+        saved = self.checkpoint.load_phase(session.index, number)
+        if saved and saved[1]:
+            load_params(saved[0], phase.params)
+            return
+
+        def keep(progress: Progress) -> None:
+            every = self.config.checkpoint_every
+            if every and progress.epoch % every == 0 and progress.epoch < phase.recipe.epochs:
+                self.checkpoint.save_phase(session.index, number, progress, finished=False)
+
+        fit(
+            phase,
+            seed=derive_seed(self.seed, session.index, number),
+            device=self.device,
+            start=saved[0] if saved else None,
+            after_epoch=keep,
+            task=session.index,
+        )
+        end = Progress(phase.recipe.epochs, [parameter.detach() for parameter in phase.params], {})
+        self.checkpoint.save_phase(session.index, number, end, finished=True)
+
+    def _groups(self, session: Session) -> list[tuple[int, ...]]:
+        return [s.classes for s in self.sessions[: session.index + 1] if s.kind == "learn"]
+
+    def _finish(self) -> dict:
+        for line in results.final_lines(self.results):
+            log.info(line)
+        summary = self.results.summary(self._seconds(), peak_mb(self.device), self.learner.tunable_ratio())
+        folder = self.place.folder
+        title = f"{self.config.model_name} on {self.config.dataset}, {self.config.convnet_type}, seed {self.seed}"
+        results.write_tables(folder, self.results, summary, title, shlex.join(["python", *sys.argv]))
+        plots.curves(folder / "curves.png", self.results)
+        for name, (tensors, notes) in self.learner.products(self.sessions[-1]).items():
+            write_tensors(folder / name, tensors, notes)
+        log.info("Tables, figures and the checkpoint are in %s", folder)
+        return summary
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+
+def peak_mb(device: torch.device) -> float:
+    """The most memory in use so far, MB: of the GPU where the model is on one, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+@contextmanager
+def logging_to(file: Path, append: bool) -> Iterator[None]:
+    """Everything logged inside also goes to a file of its own, in PyCIL's format."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(file, mode="a" if append else "w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s [%(filename)s] => %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+def _config_at(folder: Path) -> Config | None:
+    file = folder / "config.json"
+    if not file.exists():
+        return None
+    try:
+        return Config.model_validate(json.loads(file.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise CheckpointError(
+            f"{file}: not a config of this version; move {folder} away or use another prefix"
+        ) from error
+
+
+def _write_json(file: Path, content: dict) -> None:
+    write_bytes(file, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())

@@ -1,0 +1,1 @@
+"""Mathematics, the training loop, configuration and files: everything that knows neither data sets nor networks."""

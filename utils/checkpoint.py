@@ -1,0 +1,141 @@
+"""What a run needs to go on after it was cut: one file per finished session, one per phase of the session under way.
+
+Every file is written beside its place, flushed to the disk and moved there, so that a reader sees the old file or the
+new one and never half of one.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from utils.errors import CheckpointError
+from utils.loop import Progress
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Tensors and what was noted about them."""
+
+    tensors: dict[str, Tensor]
+    notes: dict
+
+
+class RunCheckpoint:
+    """The checkpoint folder of one run.
+
+    Args:
+        folder: made on the first write.
+        config_hash: a checkpoint of another config is refused.
+    """
+
+    def __init__(self, folder: Path, config_hash: str):
+        self.folder, self.config_hash = folder, config_hash
+
+    def save_session(self, tensors: dict[str, Tensor], notes: dict) -> None:
+        """Replace the last session's state and drop the phases that led to it."""
+        write_tensors(self.folder / "session.safetensors", tensors, notes | {"config": self.config_hash})
+        self._drop_phases()
+
+    def load_session(self) -> Saved | None:
+        """The state after the last finished session, or None before the first.
+
+        Raises:
+            CheckpointError: the file is damaged or belongs to another config.
+        """
+        return self._load(self.folder / "session.safetensors")
+
+    def save_phase(self, session: int, phase: int, progress: Progress, finished: bool) -> None:
+        """Keep where a phase stands; of a finished one only the parameters."""
+        tensors = {f"param.{i}": value for i, value in enumerate(progress.params)}
+        if not finished:
+            for i, state in progress.optimizer.items():
+                tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        notes = {"session": session, "epoch": progress.epoch, "finished": finished, "config": self.config_hash}
+        write_tensors(self._phase_file(phase), tensors, notes)
+
+    def load_phase(self, session: int, phase: int) -> tuple[Progress, bool] | None:
+        """Where a phase of a session stood and whether it had finished, or None where nothing was saved."""
+        saved = self._load(self._phase_file(phase))
+        if saved is None or saved.notes["session"] != session:
+            return None
+        params, optimizer = {}, {}
+        for key, value in saved.tensors.items():
+            kind, position, *name = key.split(".")
+            if kind == "param":
+                params[int(position)] = value
+            else:
+                optimizer.setdefault(int(position), {})[name[0]] = value
+        progress = Progress(saved.notes["epoch"], [params[i] for i in range(len(params))], optimizer)
+        return progress, saved.notes["finished"]
+
+    def clear(self) -> None:
+        """Forget everything: a new run starts here."""
+        for file in self.folder.glob("*.safetensors*"):
+            file.unlink()
+
+    def _phase_file(self, phase: int) -> Path:
+        return self.folder / f"phase_{phase}.safetensors"
+
+    def _drop_phases(self) -> None:
+        for file in self.folder.glob("phase_*.safetensors*"):
+            file.unlink()
+
+    def _load(self, file: Path) -> Saved | None:
+        if not file.exists():
+            return None
+        saved = read_tensors(file)
+        if saved.notes.get("config") != self.config_hash:
+            raise CheckpointError(
+                f"{file}: was written by another config ({saved.notes.get('config')}, this one is {self.config_hash}); "
+                "resume with that config, or start anew without --resume"
+            )
+        return saved
+
+
+def write_tensors(file: Path, tensors: dict[str, Tensor], notes: dict) -> None:
+    """Write tensors and JSON notes as one safetensors file, atomically and durably.
+
+    Raises:
+        CheckpointError: the disk is full or the folder cannot be written.
+    """
+    unshared = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_bytes(file, save(unshared, {"lethe": json.dumps(notes, ensure_ascii=False)}))
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Replace a file by new content, atomically and durably.
+
+    Raises:
+        CheckpointError: the disk is full or the folder cannot be written.
+    """
+    part = file.with_name(file.name + ".part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+        part.replace(file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise CheckpointError(f"{file}: cannot be written ({error.strerror}); the last checkpoint stays") from error
+
+
+def read_tensors(file: Path) -> Saved:
+    """Read what `write_tensors` wrote.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    try:
+        with safe_open(file, framework="pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            return Saved(tensors, json.loads((opened.metadata() or {}).get("lethe", "{}")))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: the checkpoint is damaged ({error}); start anew without --resume") from error

@@ -1,0 +1,139 @@
+"""Classes as Gaussians in feature space: their statistics, how they drift, and features drawn from them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+FLOOR = 1e-5  # keeps a prototype far from all images moving with their average drift, as SSIAT defines it
+
+
+@dataclass(frozen=True)
+class ClassStatistics:
+    """A class as N(mean, factorᵀ·factor + ridge·I).
+
+    The factor comes from a singular value decomposition of the centred features: it holds the exact covariance of n
+    samples in n − 1 directions, and none of the samples.
+
+    Attributes:
+        mean: [D].
+        factor: [r, D] with r = min(n − 1, D).
+        ridge: added to the diagonal of the covariance.
+        count: how many features the class was estimated from.
+        parent: the coarse label.
+        session: the session that learned the class.
+    """
+
+    mean: Tensor
+    factor: Tensor
+    ridge: float
+    count: int
+    parent: int
+    session: int
+
+    def covariance(self) -> Tensor:
+        """The full covariance, [D, D]; for tests and small D."""
+        return self.factor.T @ self.factor + self.ridge * torch.eye(len(self.mean), dtype=self.mean.dtype)
+
+    def moved(self, mean: Tensor) -> "ClassStatistics":
+        """The same class around another mean."""
+        return replace(self, mean=mean)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The statistics as three tensors, for a checkpoint."""
+        numbers = torch.tensor([self.ridge, self.count, self.parent, self.session], dtype=torch.float64)
+        return {"mean": self.mean, "factor": self.factor, "numbers": numbers}
+
+    @classmethod
+    def from_tensors(cls, stored: dict[str, Tensor]) -> "ClassStatistics":
+        """The inverse of `tensors`."""
+        ridge, *whole = stored["numbers"].tolist()
+        return cls(stored["mean"], stored["factor"], ridge, *map(int, whole))
+
+
+def class_statistics(features: Tensor, ridge: float, parent: int = 0, session: int = 0) -> ClassStatistics:
+    """Mean and covariance factor of one class.
+
+    Args:
+        features: raw features of the class, [n, D], n ≥ 2.
+        ridge: added to the diagonal of the covariance (SSIAT: 1e-3).
+        parent: coarse label, kept with the statistics.
+        session: learn session, kept with the statistics.
+
+    Raises:
+        ValueError: fewer than two features.
+    """
+    if len(features) < 2:
+        raise ValueError(f"a covariance needs at least 2 features, got {len(features)}")
+    mean = features.mean(0)
+    _, singular, directions = torch.linalg.svd(features - mean, full_matrices=False)
+    rank = min(len(features) - 1, features.shape[1])  # centring takes one direction away
+    factor = singular[:rank, None] * directions[:rank] / (len(features) - 1) ** 0.5
+    return ClassStatistics(mean, factor, ridge, len(features), parent, session)
+
+
+def shifted_means(means: Tensor, before: Tensor, after: Tensor, sigma: float, floor: float = FLOOR) -> Tensor:
+    """Move stored class means along with the drift of the images seen now.
+
+    Args:
+        means: [C, D].
+        before: raw features of the images before training, [N, D].
+        after: raw features of the same images in the same order after it, [N, D].
+        sigma: width of the kernel, in units of feature distance.
+        floor: added to every kernel weight.
+
+    Returns:
+        `means + Σ_i k_i (after_i − before_i) / Σ_i k_i` with `k_i = exp(−‖before_i − mean‖²/2σ²) + floor`, [C, D].
+
+    Source: SSIAT, CVPR 2024, section 3.3, equations 6–8. The published code pairs two differently shuffled and
+    augmented passes; here both passes see the same un-augmented images in the same order.
+    """
+    distance = torch.cdist(means.double(), before.double())  # [C, N]
+    weight = torch.exp(-(distance**2) / (2 * sigma**2)) + floor
+    drift = weight @ (after - before).double() / weight.sum(1, keepdim=True)
+    return means + drift.to(means.dtype)
+
+
+def draw(classes: Sequence[ClassStatistics], scales: Sequence[float], count: int, generator: torch.Generator) -> Tensor:
+    """Features drawn from every class.
+
+    Args:
+        classes: C classes.
+        scales: factor λ_c on every class's mean.
+        count: features a class.
+        generator: the source of randomness, on the CPU.
+
+    Returns:
+        [C · count, D], class by class, each from N(λ_c·mean, covariance).
+    """
+    return torch.cat([_draw_one(item, scale, count, generator) for item, scale in zip(classes, scales, strict=True)])
+
+
+def _draw_one(item: ClassStatistics, scale: float, count: int, generator: torch.Generator) -> Tensor:
+    rank, dim = item.factor.shape
+    along = torch.randn(count, rank, generator=generator) @ item.factor
+    around = torch.randn(count, dim, generator=generator) * item.ridge**0.5
+    return scale * item.mean + along + around
+
+
+def median_spread(features: Tensor, labels: Tensor) -> float:
+    """The median distance of a feature to the mean of its own class: a width for backbones other than ViT-B/16.
+
+    Args:
+        features: [N, D].
+        labels: [N].
+    """
+    return (features - _own_means(features, labels)).norm(dim=1).median().item()
+
+
+def mean_variance(features: Tensor, labels: Tensor) -> float:
+    """The variance of a feature around its class mean, averaged over dimensions."""
+    return (features - _own_means(features, labels)).square().mean().item()
+
+
+def _own_means(features: Tensor, labels: Tensor) -> Tensor:
+    means = torch.empty_like(features)
+    for label in labels.unique():
+        means[labels == label] = features[labels == label].mean(0)
+    return means

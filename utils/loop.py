@@ -1,0 +1,268 @@
+"""The one training loop: a learner says what is optimised (`Phase`); only `fit` steps an optimizer."""
+
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from utils.errors import DivergenceError
+from utils.seeds import derive_seed, seed_everything
+
+log = logging.getLogger("lethe")
+
+Batch = dict[str, Tensor]
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("cosine", "constant")
+CHECK_EVERY = 50  # steps between two looks at the losses: on a GPU every look waits for the device
+
+
+class Stream(Protocol):
+    """Where the steps of a phase are drawn from."""
+
+    def __len__(self) -> int:
+        """How many examples one pass holds."""
+
+    def batches(self, size: int, seed: int) -> Iterator[Batch]:
+        """One pass in batches of `size` (the last may be smaller), its randomness a function of `seed`."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a phase is optimised.
+
+    Attributes:
+        epochs: passes over the phase's first stream.
+        lr: the highest learning rate.
+        batch_size: examples a step draws from each stream.
+        optimizer: one of `OPTIMIZERS`.
+        schedule: `cosine` (per epoch, from `lr` to `min_lr`) or `constant`.
+        warmup_steps: steps over which the rate rises linearly to its schedule.
+    """
+
+    epochs: int
+    lr: float
+    batch_size: int = 48
+    optimizer: str = "sgd"
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    schedule: str = "cosine"
+    min_lr: float = 0.0
+    warmup_steps: int = 0
+
+    def __post_init__(self):
+        if self.optimizer not in OPTIMIZERS or self.schedule not in SCHEDULES:
+            raise ValueError(f"optimizer must be of {OPTIMIZERS} and schedule of {SCHEDULES}, got {self}")
+        if self.epochs < 0 or self.batch_size < 1 or self.lr <= 0:
+            raise ValueError(f"epochs must be ≥ 0, batch_size ≥ 1 and lr > 0, got {self}")
+
+    def rate(self, epoch: int, step: int) -> float:
+        """The learning rate of an epoch (from 0) at a step counted from the start of the phase (from 0)."""
+        wave = (1 + math.cos(math.pi * epoch / max(1, self.epochs))) / 2 if self.schedule == "cosine" else 1.0
+        return (self.min_lr + (self.lr - self.min_lr) * wave) * min(1.0, (step + 1) / max(1, self.warmup_steps))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of training: what a learner yields and `fit` carries out.
+
+    Attributes:
+        name: shown in the log and the progress bar.
+        module: put into training mode while the phase lasts.
+        streams: name → stream; the first sets the length of an epoch, the others are cycled.
+        loss: takes {stream name: batch} and returns named, already weighted scalars; their sum is minimised.
+        params: the parameters that move; no other parameter gets a gradient.
+        recipe: how they move.
+        after_backward, after_step: called once a step at the moment their name says.
+    """
+
+    name: str
+    module: nn.Module
+    streams: Mapping[str, Stream]
+    loss: Callable[[dict[str, Batch]], dict[str, Tensor]]
+    params: Iterable[nn.Parameter]
+    recipe: Recipe
+    after_backward: Callable[[], None] | None = None
+    after_step: Callable[[], None] | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "params", tuple(self.params))  # `parameters()` can be walked only once
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a phase stands after an epoch: all that is needed to go on from there.
+
+    Attributes:
+        epoch: epochs that are done.
+        params: the trained parameters, in the phase's order.
+        optimizer: the optimizer's state, parameter position → name → tensor.
+    """
+
+    epoch: int
+    params: list[Tensor]
+    optimizer: dict[int, dict[str, Tensor]]
+
+
+def fit(
+    phase: Phase,
+    *,
+    seed: int,
+    device: torch.device | str = "cpu",
+    start: Progress | None = None,
+    after_epoch: Callable[[Progress], None] | None = None,
+    task: int = 0,
+) -> None:
+    """Carry out a phase, in place.
+
+    Args:
+        phase: what to train and how.
+        seed: every epoch's randomness is a function of it and of the epoch's number.
+        device: where the batches go; the phase's module must be there.
+        start: continue from here instead of from the beginning.
+        after_epoch: called after every epoch with where the phase stands.
+        task: the session's number, for the log.
+
+    Raises:
+        DivergenceError: a loss term is no longer finite; names the term, epoch and step.
+    """
+    params = list(phase.params)
+    optimizer = _optimizer(phase.recipe, params)
+    first = _restore(start, params, optimizer) if start else 0
+    lead = next(iter(phase.streams.values()))
+    steps = math.ceil(len(lead) / phase.recipe.batch_size)
+    total = steps * phase.recipe.epochs
+    phase.module.train()
+    with tqdm(total=total, initial=steps * first, desc=f"task {task} {phase.name}", disable=None, leave=False) as bar:
+        for epoch in range(first, phase.recipe.epochs):
+            seed_everything(seed, epoch)
+            means = _run_epoch(phase, params, optimizer, epoch, steps, derive_seed(seed, epoch, "data"), device, bar)
+            _report(phase, task, epoch, means)
+            if after_epoch:
+                after_epoch(_progress(epoch + 1, params, optimizer))
+    phase.module.eval()
+
+
+@torch.no_grad()
+def gather(
+    module: nn.Module,
+    compute: Callable[[Batch], Mapping[str, Tensor]],
+    stream: Stream,
+    *,
+    device: torch.device | str = "cpu",
+    batch_size: int = 128,
+    title: str | None = None,
+) -> dict[str, Tensor]:
+    """Run `compute` over one pass of a stream without gradients, the module in evaluation mode.
+
+    Returns:
+        The concatenated outputs, on the CPU, in the stream's order.
+    """
+    was_training = module.training
+    module.eval()
+    parts: dict[str, list[Tensor]] = {}
+    total = math.ceil(len(stream) / batch_size)
+    for batch in tqdm(stream.batches(batch_size, seed=0), total=total, desc=title, disable=None, leave=False):
+        for name, value in compute(_to(batch, device)).items():
+            parts.setdefault(name, []).append(value.cpu())
+    module.train(was_training)
+    return {name: torch.cat(values) for name, values in parts.items()}
+
+
+def _run_epoch(phase, params, optimizer, epoch, steps, seed, device, bar) -> dict[str, float]:
+    history, names, checked = [], (), 0
+    for step, batches in enumerate(_joined(phase.streams, phase.recipe.batch_size, seed, device)):
+        rate = phase.recipe.rate(epoch, epoch * steps + step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        terms = _step(phase, params, optimizer, batches)
+        names = tuple(terms)
+        history.append(torch.stack([value.detach() for value in terms.values()]))
+        bar.update()
+        if len(history) - checked == CHECK_EVERY:
+            _check(history[checked:], names, phase.name, epoch, checked)
+            checked = len(history)
+    _check(history[checked:], names, phase.name, epoch, checked)
+    return dict(zip(names, torch.stack(history).mean(0).tolist(), strict=True)) if history else {}
+
+
+def _step(phase: Phase, params, optimizer, batches: dict[str, Batch]) -> dict[str, Tensor]:
+    terms = phase.loss(batches)
+    optimizer.zero_grad(set_to_none=True)
+    torch.stack(list(terms.values())).sum().backward(inputs=params)
+    if phase.after_backward:
+        phase.after_backward()
+    optimizer.step()
+    if phase.after_step:
+        phase.after_step()
+    return terms
+
+
+def _joined(streams: Mapping[str, Stream], size: int, seed: int, device) -> Iterator[dict[str, Batch]]:
+    """Steps of one batch from every stream; the first stream sets how many."""
+    (lead, leader), *others = streams.items()
+    endless = {name: _cycle(stream, size, derive_seed(seed, name)) for name, stream in others}
+    for batch in leader.batches(size, derive_seed(seed, lead)):
+        yield {lead: _to(batch, device)} | {name: _to(next(it), device) for name, it in endless.items()}
+
+
+def _cycle(stream: Stream, size: int, seed: int) -> Iterator[Batch]:
+    turn = 0
+    while True:
+        yield from stream.batches(size, derive_seed(seed, turn))
+        turn += 1
+
+
+def _check(history: list[Tensor], names: tuple[str, ...], phase: str, epoch: int, offset: int) -> None:
+    if not history:
+        return
+    bad = ~torch.isfinite(torch.stack(history)).cpu()
+    if bad.any():
+        step, term = bad.nonzero()[0].tolist()
+        value = history[step][term].item()
+        raise DivergenceError(
+            f"loss term '{names[term]}' became {value} in phase '{phase}', epoch {epoch + 1}, "
+            f"step {offset + step + 1}; lower the learning rate or look at the data of that step"
+        )
+
+
+def _report(phase: Phase, task: int, epoch: int, means: dict[str, float]) -> None:
+    terms = ", ".join(f"{name} {value:.3f}" for name, value in means.items())
+    loss = sum(means.values())
+    log.info(
+        "Task %d, Epoch %d/%d => Loss %.3f (%s: %s)", task, epoch + 1, phase.recipe.epochs, loss, phase.name, terms
+    )
+
+
+def _optimizer(recipe: Recipe, params: list[nn.Parameter]) -> torch.optim.Optimizer:
+    shared = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(params, momentum=recipe.momentum, **shared)
+    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](params, **shared)
+
+
+def _progress(epoch: int, params: list[nn.Parameter], optimizer: torch.optim.Optimizer) -> Progress:
+    tensors = [param.detach() for param in params]
+    return Progress(epoch, tensors, optimizer.state_dict()["state"])
+
+
+@torch.no_grad()
+def _restore(start: Progress, params: list[nn.Parameter], optimizer: torch.optim.Optimizer) -> int:
+    load_params(start, params)
+    optimizer.load_state_dict({"state": start.optimizer, "param_groups": optimizer.state_dict()["param_groups"]})
+    return start.epoch
+
+
+@torch.no_grad()
+def load_params(progress: Progress, params: Iterable[nn.Parameter]) -> None:
+    """Copy the parameters of a saved phase into the live ones."""
+    for param, saved in zip(params, progress.params, strict=True):
+        param.copy_(saved)
+
+
+def _to(batch: Batch, device) -> Batch:
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}

@@ -1,0 +1,255 @@
+"""What a JSON experiment may say: every key with its type, its range, its default and one line on what it does.
+
+Names and meanings are those of PyCIL, LAMDA-PILOT and SSIAT where these have the key; the defaults are SSIAT's
+(CVPR 2024, section 4.1). A further key is one further line of `Config`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
+
+from utils.published import ALIASES, SHORTHANDS, UNUSED_KEYS
+from utils.requests import Entry, Name, distinct, expand
+
+# changing one of these leaves the figures of a run as they are
+NO_EFFECT = {"about", "prefix", "seed", "device", "workers", "cache_gb", "data_root", "logs", "checkpoint_every"}
+
+Count = Annotated[int, Field(strict=True, ge=0)]
+Positive = Annotated[int, Field(strict=True, ge=1)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Above0 = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Below1 = Annotated[float, Field(strict=True, ge=0, lt=1)]
+UpTo1 = Annotated[float, Field(strict=True, ge=0, le=1)]
+Auto = Literal["auto"]
+
+
+def _lower(value: Any) -> Any:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, int) else value
+
+
+def _device(value: Any) -> Any:
+    """PILOT's list of GPU numbers as the one device it starts on; -1 is the CPU there."""
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    if isinstance(first, bool) or not re.fullmatch(r"-1|\d{1,3}|auto|cpu|cuda(:\d{1,3})?", str(first).strip().lower()):
+        raise ValueError('expected "auto", "cpu", "cuda", "cuda:1" or a list of GPU numbers such as ["0"]')
+    name = str(first).strip().lower()
+    return {"-1": "cpu", "0": "cuda"}.get(name, f"cuda:{name}" if name.isdigit() else name)
+
+
+def _template(value: str) -> str:
+    if value.count("{}") != 1:
+        raise ValueError("a template holds {} once, where the class name goes")
+    return value
+
+
+Template = Annotated[str, AfterValidator(_template)]
+Level0to1 = Annotated[float, Field(strict=True, gt=0, le=1)]
+
+
+class Config(BaseModel):
+    """One experiment, complete and checked; a run depends on nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    about: str | tuple[str, ...] = Field(
+        "", description="what the experiment is, its command, run time and score; for readers only"
+    )
+    prefix: str = Field("", description="first part of the log's name")
+    dataset: Name = Field(description="name of the data set, see `main.py --list`")
+    model_name: Annotated[Name, BeforeValidator(_lower)] = Field(
+        description="name of the learner, see `main.py --list`"
+    )
+    convnet_type: Name = Field(description="backbone: one of ours, a PILOT name, any timm ViT or any open_clip model")
+    weights: Name | None = Field(
+        None, description='null: the backbone\'s own weights; "random"; or a local weights file'
+    )
+    img_size: Positive | None = Field(None, description="image side in pixels; null: the backbone's own")
+    shuffle: StrictBool = Field(True, description="class order shuffled by the seed, or the data set's own order")
+    init_cls: Positive | Literal["all"] | None = Field(
+        None, description="classes of the first session; all: one session"
+    )
+    increment: Positive | None = Field(None, description="classes of every later session")
+    sessions: Annotated[tuple[Entry, ...], Field(min_length=1)] | None = Field(
+        None, description="stream of learn and forget requests, instead of `init_cls` and `increment`"
+    )
+    device: Annotated[str, BeforeValidator(_device)] = Field(
+        "auto",
+        description="auto, cpu, cuda, cuda:1 or PILOT's list of GPU numbers; falls back to the CPU",
+        json_schema_extra={"type": ["string", "integer", "array"]},
+    )
+    seed: Annotated[tuple[Seed, ...], Field(min_length=1), BeforeValidator(_listed), AfterValidator(distinct)] = Field(
+        (1993,), description="one run for each seed", json_schema_extra={"type": ["integer", "array"]}
+    )
+    memory_size: Count = Field(0, description="stored images of past classes in all, for learners that replay")
+    memory_per_class: Count = Field(0, description="stored images per past class where `fixed_memory` is set")
+    fixed_memory: StrictBool = Field(False, description="the memory is counted per class, not in all")
+    batch_size: Positive = Field(48, description="images of one step")
+    init_lr: Above0 = Field(0.01, description="learning rate of the first session")
+    inc_lr: Above0 | None = Field(None, description="learning rate of later sessions; null: `init_lr`")
+    init_epochs: Count = Field(20, description="epochs of the first session")
+    inc_epochs: Count = Field(10, description="epochs of every later session")
+    weight_decay: NotNegative = Field(5e-4, description="weight decay")
+    momentum: Below1 = Field(0.9, description="momentum of SGD")
+    min_lr: NotNegative = Field(0.0, description="learning rate at the end of the cosine")
+    optimizer: Annotated[Literal["sgd", "adam", "adamw"], BeforeValidator(_lower)] = Field(
+        "sgd", description="optimizer"
+    )
+    schedule: Annotated[Literal["cosine", "constant"], BeforeValidator(_lower)] = Field(
+        "cosine", description="course of the learning rate over a phase"
+    )
+    warmup_steps: Count = Field(0, description="steps of linear warm-up at the start of a phase")
+    ffn_num: Positive = Field(64, description="bottleneck width of the adapters")
+    adapter_scale: Above0 = Field(0.1, description="factor on an adapter's output")
+    adapter_dropout: Below1 = Field(0.1, description="dropout inside the adapters")
+    scale: Above0 = Field(20.0, description="scale s of the cosine logits")
+    margin: UpTo1 = Field(0.0, description="CosFace margin m")
+    ssca: StrictBool = Field(True, description="semantic shift correction of stored prototypes")
+    ca: StrictBool = Field(True, description="classifier alignment by Gaussian samples")
+    ca_epochs: Count = Field(5, description="epochs of classifier alignment")
+    ca_samples: Positive = Field(256, description="features drawn per class and alignment epoch")
+    sigma: Auto | Above0 = Field(
+        4.0, description="width of the shift's kernel; auto: median distance of a feature to its class mean"
+    )
+    ridge: Auto | NotNegative = Field(
+        1e-3, description="added to a covariance's diagonal; auto: 1e-3 of the mean feature variance"
+    )
+    coarse_weight: NotNegative = Field(0.0, description="weight of the loss on coarse labels")
+    crop_scale: tuple[Level0to1, Level0to1] = Field(
+        (0.05, 1.0), description="share of the image's area that a training crop keeps, least and most"
+    )
+    flip: StrictBool = Field(True, description="random horizontal flips in training")
+    workers: Count = Field(2, description="processes that decode images which the cache cannot hold")
+    cache_gb: NotNegative = Field(4.0, description="memory limit of the cache of decoded images, in GB")
+    data_root: Name | None = Field(None, description="folder that image paths start from; null: as the index says")
+    index_root: Name = Field("data/sets", description="folder of the data sets' indexes")
+    logs: Name = Field("logs", description="folder for logs and results")
+    exclude: Annotated[tuple[Name, ...], AfterValidator(distinct)] = Field(
+        (), description="class names left out of training and test"
+    )
+    templates: Name | Annotated[tuple[Template, ...], Field(min_length=1), AfterValidator(distinct)] = Field(
+        "plain", description="name of a set of text templates, or a list of templates that hold {}"
+    )
+    tune: Annotated[Literal["all", "text"], BeforeValidator(_lower)] = Field(
+        "all", description="pretrain: all, or text only (locked-image tuning)"
+    )
+    checkpoint_every: Count = Field(
+        5, description="epochs between checkpoints within a session; 0: only after sessions"
+    )
+
+    @model_validator(mode="after")
+    def _one_stream(self) -> Config:
+        if self.sessions is not None and (self.init_cls is not None or self.increment is not None):
+            raise ValueError("'sessions' replaces 'init_cls' and 'increment'; give the one or the other")
+        if self.sessions is None and self.init_cls is None:
+            raise ValueError("no sessions: give 'init_cls' and 'increment', or 'sessions'")
+        if self.init_cls == "all" and self.increment is not None:
+            raise ValueError("'init_cls' is \"all\", which leaves nothing for 'increment'; give the one or the other")
+        return self
+
+    @model_validator(mode="after")
+    def _crop_in_order(self) -> Config:
+        if self.crop_scale[0] > self.crop_scale[1]:
+            raise ValueError("'crop_scale' is [least, most]; the first is above the second")
+        return self
+
+    @property
+    def later_lr(self) -> float:
+        """The learning rate of every session but the first."""
+        return self.init_lr if self.inc_lr is None else self.inc_lr
+
+    def changed(self, **values: Any) -> Config:
+        """The same experiment with other values for some keys, checked again."""
+        return Config.model_validate({**resolved(self), **values})
+
+
+def resolved(config: Config) -> dict[str, Any]:
+    """The experiment as a JSON object with every default written out; `load_config` reads it back as the same."""
+    return config.model_dump(mode="json")
+
+
+def config_hash(config: Config) -> str:
+    """Eight hex digits over the keys that change a run's figures.
+
+    Keys at their default do not count, so that a hash outlives versions that add keys.
+    """
+    return _digest(config.model_dump(mode="json", exclude_defaults=True, exclude=NO_EFFECT))
+
+
+def stream_hash(config: Config) -> str:
+    """Eight hex digits over the requests of `sessions`; the same stream, however abbreviated, has the same ones."""
+    requests = expand(config.sessions or ())
+    return _digest([[type(request).__name__, request.model_dump(mode="json")] for request in requests])
+
+
+def log_stem(config: Config, seed: int) -> PurePath:
+    """Where a run's log stands below `logs`, without its ending: PyCIL's path.
+
+    With `sessions` the two folders of `init_cls` and `increment` are `sessions` and the stream's hash.
+    """
+    if config.sessions is not None:
+        stream = ("sessions", stream_hash(config))
+    else:
+        increment = config.increment or config.init_cls
+        stream = (str(0 if config.init_cls == increment else config.init_cls), str(increment))
+    name = f"{config.prefix}_{seed}_{config.convnet_type}"
+    return PurePath(_safe(config.model_name), _safe(config.dataset), *stream, _safe(name))
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of an experiment file, for editors: every key, its aliases and the published keys not used."""
+    schema = Config.model_json_schema()
+    schema.pop("required")  # a base file may give them
+    schema["title"] = "Lethe experiment"
+    named_set = {"type": "string", "description": "file.json#set or file.txt, relative to the experiment"}
+    for owner, key in (
+        ("Learn", "learn"),
+        ("ForgetRequest", "classes"),
+        ("HybridClasses", "fine"),
+        ("HybridClasses", "coarse"),
+    ):
+        schema["$defs"][owner]["properties"][key]["anyOf"].append(named_set)
+    classes = schema["$defs"]["ForgetRequest"]["properties"]["classes"]["anyOf"]
+    schema["$defs"]["Forget"]["properties"]["forget"] = {"anyOf": [*classes, {"$ref": "#/$defs/ForgetRequest"}]}
+    schema["properties"] = {**_notes(), **schema["properties"]}
+    return schema
+
+
+def _notes() -> dict[str, Any]:
+    notes: dict[str, Any] = {
+        "$schema": {"type": "string"},
+        "base": {"type": "string", "description": "file to inherit from, relative to this one"},
+    }
+    notes |= {key: {"description": f"PILOT's name of `{other}`"} for key, other in ALIASES.items()}
+    notes |= {
+        key: {"description": f"stands for {' and '.join(others)} where absent"} for key, others in SHORTHANDS.items()
+    }
+    return notes | {key: {"description": "published key without use here"} for key in sorted(UNUSED_KEYS)}
+
+
+def write_schema(path: Path) -> None:
+    """Write the JSON schema of an experiment file."""
+    path.write_text(json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:8]
+
+
+def _safe(name: str) -> str:
+    """A file name that cannot leave its folder; a long one keeps its start and a hash of the whole."""
+    name = re.sub(r"[\x00-\x1f\x7f/\\]", "-", name)
+    if len(name.encode("utf-8")) > 200:
+        name = f"{name.encode('utf-8')[:190].decode('utf-8', 'ignore')}-{_digest(name)}"
+    return "-" * len(name) if name in (".", "..") else name
