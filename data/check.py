@@ -19,10 +19,10 @@ from data.index import IndexedSet
 SHOWN = 5
 # all that Pillow's decoders were seen to raise on damaged files
 BROKEN = (
-    *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, struct.error),
-    *(zlib.error, Image.DecompressionBombError),
-)
-# kind of a problem → how many of it are told, in the order in which they are shown
+    OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, struct.error,
+    zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+# kind of a problem → its headline, in the order in which they are shown
 KINDS = {
     "missing": "files are missing",
     "damaged": "files are no whole images",
@@ -126,7 +126,7 @@ def report_table(report: Report) -> str:
     for kind, text in KINDS.items():
         of_kind = [problem for problem in report.problems if problem.kind == kind]
         if of_kind:
-            lines += ["", f"{len(of_kind)} {text}:", *(f"- {p.place}: {p.text}" for p in of_kind[:SHOWN])]
+            lines += ["", f"{text} ({len(of_kind)}):", *(f"- {p.place}: {p.text}" for p in of_kind[:SHOWN])]
             lines += [f"- … and {len(of_kind) - SHOWN} more"] * (len(of_kind) > SHOWN)
     return "\n".join(lines) + "\n"
 

@@ -88,12 +88,13 @@ def read_index(file: Path) -> list[Record]:
         DataError: the file is missing or empty, a line is not JSON, lacks a field or holds something else than text.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        # not splitlines(): file names may hold U+2028 and its like
+        lines = file.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except OSError as error:
         raise DataError(f"{file}: no such index; write it with 'python main.py prepare'") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-    if not lines:
+    if lines == [""]:
         raise DataError(f"{file}: the index is empty; it needs one JSON object a line")
     return [_record(line, f"{file}:{number}") for number, line in enumerate(lines, 1)]
 

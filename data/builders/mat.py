@@ -16,7 +16,7 @@ def load(file: Path, *keys: str, squeeze: bool = False) -> list:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
-    broken = (MatReadError, OSError, ValueError, TypeError, NotImplementedError, EOFError, zlib.error, struct.error)
+    broken = (MatReadError, OSError, ValueError, TypeError, LookupError, NotImplementedError, zlib.error, struct.error)
     try:
         found = loadmat(file, squeeze_me=squeeze)
     except broken as error:

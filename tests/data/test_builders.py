@@ -457,6 +457,14 @@ def test_compcars_names_models_with_their_makes(inside, compcars):
     assert "Audi A7" not in built.aliases
 
 
+@pytest.mark.parametrize("length", [0, 60, 127, 128, 140, 300, 500])
+def test_a_truncated_mat_file_is_an_error(length, compcars):
+    file = compcars / "data/misc/make_model_name.mat"
+    file.write_bytes(file.read_bytes()[:length])
+    with pytest.raises(DataError, match=r"make_model_name\.mat: .*mat file"):
+        build("compcars", compcars)
+
+
 def test_compcars_keeps_the_models_of_a_file_under_the_names_there(compcars):
     keep = write(compcars / "keep.txt", "Mustang\naudi a7\nBMW X5\n")
     built = build("compcars", compcars, keep=keep)

@@ -130,7 +130,7 @@ def test_the_table_counts_every_kind_and_names_five(sound):
         sound.file("train", at).unlink()
     table = report_table(check_set(sound))
     assert "| train | 6 | 2 | 2 | 3 / 3 / 3 | 0 / 0 / 0 | 0.0 |" in table
-    assert f"6 {KINDS['missing']}:" in table
+    assert f"{KINDS['missing']} (6):" in table
     assert table.count("train.jsonl:") == 5
     assert "- … and 1 more" in table
     assert KINDS["damaged"] not in table
