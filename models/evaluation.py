@@ -6,6 +6,7 @@ import numpy as np
 
 from data.sessions import ClassOrder, Session
 from models.learner import Learner
+from utils.errors import DivergenceError
 from utils.loop import gather
 from utils.metrics import accuracy, group_accuracy, topk_hits
 from utils.results import LevelResult
@@ -37,7 +38,11 @@ def evaluate(learner: Learner, session: Session, groups: Sequence[Sequence[int]]
 
 
 def learner_logits(learner: Learner, session: Session) -> dict[str, np.ndarray]:
-    """Labels `fine`, `coarse` [N] and logits `logits.<level>` [N, C] of every test image, each encoded once."""
+    """Labels `fine`, `coarse` [N] and logits `logits.<level>` [N, C] of every test image, each encoded once.
+
+    Raises:
+        DivergenceError: a logit is not finite: the last step of training spoiled the weights.
+    """
 
     def compute(batch):
         logits = learner.predict(batch["image"]).logits
@@ -45,6 +50,10 @@ def learner_logits(learner: Learner, session: Session) -> dict[str, np.ndarray]:
 
     device = learner.model.device
     outputs = gather(learner.model, compute, session.stream("test"), device=device, title="evaluate")
+    if not all(value.isfinite().all() for value in outputs.values()):
+        raise DivergenceError(
+            f"after session {session.index} the model's logits are no longer finite; lower the learning rate"
+        )
     return {name: value.numpy() for name, value in outputs.items()}
 
 
