@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.errors import LetheError
+from utils.errors import ConfigError, LetheError
 
 COMMANDS = ("prepare",)
 log = logging.getLogger("lethe")
@@ -23,11 +23,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(argv)
     except LetheError as error:
-        sys.stderr.write(f"lethe: {error}\n")
-        return 2
+        return _fail(str(error), 2)
+    except OSError as error:  # a full disk, a folder without permission: nothing a traceback would help with
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 2)
     except KeyboardInterrupt:
-        sys.stderr.write("lethe: interrupted; go on with --resume\n")
-        return 130
+        return _fail("interrupted; a run goes on with --resume", 130)
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"lethe: {' '.join(message.splitlines())}\n")
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """Wrong arguments end like every other mistake: in one line."""
+
+    def error(self, message: str):
+        raise ConfigError(f"{message}; see '{self.prog} --help'")
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -44,7 +56,7 @@ def _dispatch(argv: list[str]) -> int:
 
 def run_parser() -> argparse.ArgumentParser:
     """The parser of `main.py --config …`."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="main.py",
         description="Lethe: pre-trained vision models that learn session by session and forget on request.",
         epilog=f"commands: {', '.join(COMMANDS)}; each has its own --help (main.py prepare --help)",
@@ -102,7 +114,7 @@ def list_everything() -> int:
 
 def _command(name: str, argv: list[str]) -> int:
     module = importlib.import_module(f"commands.{name}")
-    parser = argparse.ArgumentParser(prog=f"main.py {name}", description=module.HELP)
+    parser = _Parser(prog=f"main.py {name}", description=module.HELP)
     module.add_arguments(parser)
     return module.run(parser.parse_args(argv))
 

@@ -30,8 +30,10 @@ from utils.environment import describe_environment
 from utils.errors import CheckpointError, ConfigError, WeightsError
 from utils.loop import Phase, Progress, Recipe, fit, load_params
 from utils.requests import expand_requests
+from utils.schema import NO_EFFECT
 from utils.seeds import derive_seed, seed_everything
 
+SUMMARY = "summary.json"
 log = logging.getLogger("lethe")
 
 
@@ -49,13 +51,13 @@ def run(loaded: Loaded, *, resume: bool = False, strict_device: bool = False) ->
     Raises:
         LetheError: something in the config, the data or the weights is not as it must be.
     """
-    device = choose_device(loaded.config.device, strict_device)
-    if loaded.unused:
-        log.info("%s: keys without a use here, ignored: %s", loaded.path, ", ".join(loaded.unused))
-    summaries = [Run(loaded.config, seed, device).follow(resume) for seed in loaded.config.seed]
+    config = loaded.config
+    device = choose_device(config.device, strict_device)
+    summaries = [Run(config, seed, device, loaded.unused).follow(resume) for seed in config.seed]
     if len(summaries) > 1:
-        table = results.seeds_table(list(zip(loaded.config.seed, summaries, strict=True)))
-        file = Path(loaded.config.logs) / log_stem(loaded.config, "seeds").with_suffix(".md")
+        table = results.seeds_table(list(zip(config.seed, summaries, strict=True)))
+        stem = Path(config.logs) / log_stem(config, "seeds")
+        file = stem.with_name(f"{stem.name}_{config_hash(config)}.md")  # seeds of another config keep their table
         write_bytes(file, table.encode())
         log.info("all seeds (%s)\n%s", file, table)
     return summaries
@@ -103,28 +105,33 @@ class Run:
         config: the experiment.
         seed: of the class order and of all training.
         device: where the model lives.
+        unused: keys of the experiment's file that mean nothing here, for the log.
 
     Raises:
         LetheError: the config, the data or the weights are not as they must be; nothing has been written then.
     """
 
-    def __init__(self, config: Config, seed: int, device: torch.device):
-        self.config, self.seed, self.device = config, seed, device
+    def __init__(self, config: Config, seed: int, device: torch.device, unused: tuple[str, ...] = ()):
+        self.config, self.seed, self.device, self.unused = config, seed, device, unused
         self.method = learner_class(config.model_name)
         self.results = results.RunResults()
         self.seconds_before = 0.0
 
     def follow(self, resume: bool) -> dict:
-        """Carry the run out and return its summary."""
+        """Carry the run out and return its summary; a finished run that is resumed stays as it is."""
+        self.place = self._place(resume)
+        finished = _summary_at(self.place.folder) if resume else None
+        if finished is not None:
+            log.info("%s: this run is finished; nothing is left to do", self.place.folder)
+            return finished
         seed_everything(self.seed, "build")
         self.sessions, self.learner = self._build()
-        self.place = self._place(resume)
         self.checkpoint = RunCheckpoint(self.place.folder / "checkpoint", config_hash(self.config))
         self.started = time.monotonic()
-        if not resume:
-            self.checkpoint.clear()
-        done = self._restore() if resume else 0
-        with logging_to(self.place.log, append=done > 0 or resume):
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        with logging_to(self.place.log, append=resume):
+            done = self._restore() if resume else self._start_anew()
             self._introduce(done)
             for session in self.sessions[done:]:
                 self._serve(session)
@@ -141,7 +148,7 @@ class Run:
         manager = DataManager(
             indexed,
             expand_requests(config, len(class_names(indexed, config.exclude))),
-            train=train_transform(*shared, config.crop_scale, config.flip),
+            train=train_transform(*shared, config.crop_scale, config.crop_ratio, config.flip),
             test=test_transform(*shared, look.crop_pct),
             seed=self.seed,
             shuffle=config.shuffle,
@@ -151,7 +158,8 @@ class Run:
         )
         sessions = manager.sessions(grant_past=self.method.sees_past)
         self._check_kinds(sessions)
-        model = Model(backbone, config.scale, get_templates(config.templates)).to(self.device)
+        # evaluation mode, as `fit` leaves it: set-up code then finds a resumed model as it found the first one
+        model = Model(backbone, config.scale, get_templates(config.templates)).to(self.device).eval()
         options = accepted(config.model_name, config.model_dump())
         return sessions, get_model(config.model_name, model, first=self._recipe(0), later=self._recipe(1), **options)
 
@@ -185,19 +193,31 @@ class Run:
             return Place.of(stem)
         hashed = stem.with_name(f"{stem.name}_{own}")
         if resume and _config_at(hashed) is None:
-            differing = [key for key, value in resolved(other).items() if value != resolved(self.config)[key]]
+            theirs, ours = resolved(other), resolved(self.config)
+            differing = [key for key in ours if key not in NO_EFFECT and theirs[key] != ours[key]]
             raise CheckpointError(
                 f"{stem}: the run there has another config (differing: {', '.join(differing)}); "
                 "resume with that config, or start anew without --resume"
             )
         return Place.of(hashed)
 
+    def _start_anew(self) -> int:
+        # the summary goes first: while it stands, the run counts as finished
+        (self.place.folder / SUMMARY).unlink(missing_ok=True)
+        self.checkpoint.clear()
+        return 0
+
     def _restore(self) -> int:
         """Load the last finished session; returns how many sessions are done."""
         saved = self.checkpoint.load_session()
         if saved is None:
             return 0
-        self.learner.load_state_dict(saved.tensors)
+        try:
+            self.learner.load_state_dict(saved.tensors)
+        except (ValueError, LookupError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{self.checkpoint.folder}: does not fit the model ({error}); start anew without --resume"
+            ) from error
         self.results.sessions = [results.SessionResult.from_json(row) for row in saved.notes["results"]]
         self.seconds_before = saved.notes["seconds"]
         return len(self.results.sessions)
@@ -209,6 +229,9 @@ class Run:
         _write_json(folder / "environment.json", describe_environment(self.device))
         for key, value in settings.items():
             log.info("%s: %s", key, value)
+        if self.unused:
+            log.info("Keys without a use here, ignored: %s", ", ".join(self.unused))
+        log.info("Running on %s", self.device)
         log.info("All params: %d", sum(p.numel() for p in self.learner.model.parameters()))
         order = self.sessions[0].order
         log.info("Class order: %s", ", ".join(order.fine))
@@ -255,6 +278,7 @@ class Run:
         saved = self.checkpoint.load_phase(session.index, number)
         if saved and saved[1]:
             load_params(saved[0], phase.params)
+            phase.module.eval()
             return
 
         def keep(progress: Progress) -> None:
@@ -277,15 +301,17 @@ class Run:
         return [s.classes for s in self.sessions[: session.index + 1] if s.kind == "learn"]
 
     def _finish(self) -> dict:
+        """Write what the run leaves; the summary comes last, as the mark of a finished run."""
         for line in results.final_lines(self.results):
             log.info(line)
         summary = self.results.summary(self._seconds(), peak_mb(self.device), self.learner.tunable_ratio())
         folder = self.place.folder
         title = f"{self.config.model_name} on {self.config.dataset}, {self.config.convnet_type}, seed {self.seed}"
-        results.write_tables(folder, self.results, summary, title, shlex.join(["python", *sys.argv]))
-        plots.curves(folder / "curves.png", self.results)
         for name, (tensors, notes) in self.learner.products(self.sessions[-1]).items():
             write_tensors(folder / name, tensors, notes)
+        plots.curves(folder / "curves.png", self.results)
+        self.checkpoint.drop_phases()
+        results.write_tables(folder, self.results, summary, title, shlex.join(["python", *sys.argv]))
         log.info("Tables, figures and the checkpoint are in %s", folder)
         return summary
 
@@ -302,9 +328,16 @@ def peak_mb(device: torch.device) -> float:
 
 @contextmanager
 def logging_to(file: Path, append: bool) -> Iterator[None]:
-    """Everything logged inside also goes to a file of its own, in PyCIL's format."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(file, mode="a" if append else "w", encoding="utf-8")
+    """Everything logged inside also goes to a file of its own, in PyCIL's format.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(file, mode="a" if append else "w", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written ({error.strerror}); set 'logs' to another folder") from error
     handler.setFormatter(logging.Formatter("%(asctime)s [%(filename)s] => %(message)s"))
     log.addHandler(handler)
     try:
@@ -324,6 +357,13 @@ def _config_at(folder: Path) -> Config | None:
         raise CheckpointError(
             f"{file}: not a config of this version; move {folder} away or use another prefix"
         ) from error
+
+
+def _summary_at(folder: Path) -> dict | None:
+    try:
+        return json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None  # one that cannot be read is written anew
 
 
 def _write_json(file: Path, content: dict) -> None:

@@ -20,7 +20,7 @@ class ParallelAdapter(nn.Module):
         scale: a.
         dropout: between the two layers, while training.
 
-    Source: Chen et al., AdaptFormer, NeurIPS 2022, section 3.2, as used by SSIAT, CVPR 2024, section 3.1.
+    Source: Chen et al., AdaptFormer, NeurIPS 2022, section 3.2, as used by SSIAT, CVPR 2024, section 3.
     """
 
     def __init__(self, dim: int, bottleneck: int = 64, scale: float = 0.1, dropout: float = 0.1):
@@ -39,10 +39,10 @@ class ParallelAdapter(nn.Module):
         return self.scale * self.up(hidden)
 
     def attach(self, block: nn.Module) -> None:
-        """Become part of a block, as its sub-module `adapter`."""
+        """Become part of a block, as its sub-module `adapter`, in the mode the block is in."""
         mlp_norm(block).register_forward_pre_hook(self._remember)
         block.register_forward_hook(self._add)
-        block.adapter = self
+        block.adapter = self.train(block.training)
 
     def _remember(self, norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._input = inputs[0]

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from utils.errors import WeightsError
+
 
 @dataclass(frozen=True)
 class Preprocess:
@@ -56,16 +58,24 @@ class Backbone(nn.Module):
     @property
     @abstractmethod
     def blocks(self) -> list[nn.Module]:
-        """The transformer blocks, first to last."""
+        """The transformer blocks, first to last.
+
+        Raises:
+            WeightsError: the tower is no transformer.
+        """
 
 
 def mlp_norm(block: nn.Module) -> nn.Module:
     """The norm in front of a block's MLP: its input is what a parallel adapter reads.
 
     Raises:
-        TypeError: the block is not a pre-norm transformer block of timm or open_clip.
+        WeightsError: the block is not a pre-norm transformer block of timm or open_clip.
     """
-    for name in ("norm2", "ln_2"):
+    # timm's post-norm blocks call the norm behind their MLP norm2, too; only their class names tell.
+    names = () if "Post" in type(block).__name__ else ("norm2", "ln_2")
+    for name in names:
         if isinstance(getattr(block, name, None), nn.Module):
             return getattr(block, name)
-    raise TypeError(f"{type(block).__name__} has no norm before its MLP; adapters need a pre-norm transformer block")
+    raise WeightsError(
+        f"the backbone's blocks ({type(block).__name__}) have no norm before their MLP; adapters need a pre-norm ViT"
+    )

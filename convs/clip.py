@@ -1,5 +1,8 @@
 """Image–text models by open_clip."""
 
+import re
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import open_clip
@@ -10,7 +13,7 @@ from torch import Tensor, nn
 
 from convs.backbone import Backbone, Preprocess
 from convs.download import downloading
-from convs.files import read_weights
+from convs.files import read_weights, written_by_pretrain
 from convs.names import LIT, SHIPPED
 from convs.vit import TINY_PREPROCESS, build_vit, load_ours
 from utils.errors import WeightsError, nearest
@@ -23,21 +26,37 @@ TINY_ARCHITECTURE = {
 LIT_TEXT = {"context_length": 32, "vocab_size": 49408, "width": 256, "heads": 4, "layers": 4}
 TEXT_BATCH = 256
 
+Tokenizer = Callable[[list[str]], Tensor]
+
 
 class ClipBackbone(Backbone):
-    """The image tower of an open_clip model, its text tower at hand."""
+    """The image tower of an open_clip model, its text tower at hand.
 
-    def __init__(self, net: nn.Module, preprocess: Preprocess):
+    Args:
+        net: the model.
+        preprocess: the input its weights were made for.
+        tokenizer: texts → tokens [T, length]; None: CLIP's own.
+    """
+
+    def __init__(self, net: nn.Module, preprocess: Preprocess, tokenizer: Tokenizer | None = None):
         super().__init__()
         self.net, self.preprocess = net, preprocess
-        self.tokenizer = open_clip.SimpleTokenizer(context_length=net.context_length)
+        self.tokenizer = tokenizer or open_clip.SimpleTokenizer(context_length=net.context_length)
         self.dim = self._embedding_width()
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """The image tower's transformer blocks, first to last."""
+        """The image tower's transformer blocks, first to last.
+
+        Raises:
+            WeightsError: the tower is no transformer.
+        """
         visual = self.net.visual
-        return list(visual.trunk.blocks if hasattr(visual, "trunk") else visual.transformer.resblocks)
+        holder, name = (visual.trunk, "blocks") if hasattr(visual, "trunk") else (visual, "transformer")
+        found = getattr(holder, name, None)
+        if found is None:
+            raise WeightsError(f"the image tower ({type(holder).__name__}) has no transformer blocks; choose a ViT")
+        return list(found if name == "blocks" else found.resblocks)
 
     @property
     def scale(self) -> Tensor:
@@ -70,13 +89,14 @@ class ClipBackbone(Backbone):
 
         Source: Radford et al., CLIP, ICML 2021, section 3.1.4.
         """
-        texts = [template.format(name) for name in names for template in templates]
+        texts = [template.replace("{}", name) for name in names for template in templates]
         features = F.normalize(self.encode_text(texts), dim=-1)
         return F.normalize(features.view(len(names), len(templates), -1).mean(1), dim=-1)
 
+    @torch.no_grad()
     def _embedding_width(self) -> int:
-        projection = getattr(self.net.visual, "proj", None)
-        return projection.shape[1] if isinstance(projection, Tensor) else self.net.visual.trunk.num_features
+        """The width both towers share; image towers of different libraries keep theirs in different places."""
+        return self.encode_text([""]).shape[1]
 
 
 def build_clip(name: str, weights: str | None = None, img_size: int | None = None) -> ClipBackbone:
@@ -85,7 +105,8 @@ def build_clip(name: str, weights: str | None = None, img_size: int | None = Non
     Args:
         name: the model.
         weights: a pre-training tag of open_clip (`openai`, `laion2b_s32b_b82k`, …), a local file, `random`, or None
-            where the name says which weights are meant (`hf-hub:…`, `local-dir:…`, `tiny_clip`).
+            where the name says which weights are meant (`hf-hub:…`, `local-dir:…`, `tiny_clip`). A local file is
+            open_clip's, or one that the `pretrain` learner wrote.
         img_size: input size where it differs from the weights' own.
 
     Raises:
@@ -97,39 +118,56 @@ def build_clip(name: str, weights: str | None = None, img_size: int | None = Non
     if name.startswith(LIT):
         return _build_lit(name.removeprefix(LIT), weights, img_size)
     _check_names(name, weights)
-    net = _create(name, weights, img_size)
+    backbone = _create(name, weights, img_size)
+    if _is_file(weights):
+        _load_file(backbone, name, Path(weights))
+    return backbone
+
+
+def _create(name: str, weights: str | None, img_size: int | None) -> ClipBackbone:
+    """The model and its tokenizer, with the hub's weights; with random ones where a file is loaded afterwards."""
+    bare = weights == "random" or _is_file(weights)
+    options = {"load_weights": False, "pretrained_text": False} if bare else {"pretrained": weights}
+    fetching = downloading(f"{name} ({weights or 'hub'})", f'"weights": "/path/to/{name}.safetensors"')
+    with nullcontext() if bare and _is_local(name) else fetching:
+        net = open_clip.create_model(name, force_image_size=img_size, **options)
+        tokenizer = open_clip.get_tokenizer(name)
     config = open_clip.get_model_preprocess_cfg(net)
     size = config["size"] if isinstance(config["size"], int) else config["size"][0]
-    return ClipBackbone(net, Preprocess(size, tuple(config["mean"]), tuple(config["std"]), crop_pct=1.0))
+    look = Preprocess(size, tuple(config["mean"]), tuple(config["std"]), 1.0, config["interpolation"])
+    return ClipBackbone(net, look, tokenizer)
 
 
-def _create(name: str, weights: str | None, img_size: int | None) -> nn.Module:
-    pretrained = None if weights == "random" else weights
-    if weights == "random" or (weights and Path(weights).exists()):
-        net = open_clip.create_model(name, load_weights=False, force_image_size=img_size)
-        if pretrained:
-            _load_file(net, name, Path(pretrained))
-        return net
-    with downloading(f"{name} ({weights or 'hub'})", f'"weights": "/path/to/{name}.safetensors"'):
-        return open_clip.create_model(name, pretrained, force_image_size=img_size)
+def _is_local(name: str) -> bool:
+    """Whether architecture and tokenizer come with open_clip; some models have theirs on the hub."""
+    return ":" not in name and not any(key.startswith("hf_") for key in open_clip.get_model_config(name)["text_cfg"])
 
 
-def _load_file(net: nn.Module, name: str, file: Path) -> None:
+def _is_file(weights: str | None) -> bool:
+    return weights not in (None, "random") and Path(weights).is_file()
+
+
+def _load_file(backbone: ClipBackbone, name: str, file: Path) -> None:
+    if written_by_pretrain(file):
+        load_ours(backbone, file)
+        return
     state, _ = read_weights(file)
-    made_by_openai = "input_resolution" in state or "openai" in file.name.lower()
-    _check_activation(name, made_by_openai, str(file))
+    if "input_resolution" in state or re.search("openai|quickgelu", file.name.lower()):
+        _check_activation(name, True, str(file))  # other files do not tell which activation they were trained with
     try:
-        open_clip.load_checkpoint(net, str(file))
+        open_clip.load_checkpoint(backbone.net, str(file))
     except (RuntimeError, KeyError) as error:
         raise WeightsError(f"{file}: does not fit {name} ({' '.join(str(error).split())[:200]})") from error
 
 
 def _check_names(name: str, weights: str | None) -> None:
     if name.startswith(("hf-hub:", "local-dir:")):
+        if weights not in (None, "random") and not _is_file(weights):
+            raise WeightsError(f"{weights}: no such weights file; '{name}' names its own weights, leave 'weights' out")
         return
     if name not in open_clip.list_models():
         raise WeightsError(f"convnet_type '{name}' is unknown to open_clip{nearest(name, open_clip.list_models())}")
-    if weights == "random" or (weights and Path(weights).exists()):
+    if weights == "random" or _is_file(weights):
         return
     tags = open_clip.list_pretrained_tags_by_model(name)
     if weights not in tags:
@@ -162,7 +200,7 @@ def _build_lit(tower: str, weights: str | None, img_size: int | None) -> ClipBac
     """A locked timm tower beside a text tower in its feature space; `weights` is the tower's file, or all of both."""
     if tower.split(".")[0] not in timm.list_models():
         raise WeightsError(f"convnet_type '{LIT}{tower}' is unknown to timm{nearest(tower, timm.list_models())}")
-    ours = weights not in (None, "random") and any(key.startswith("net.") for key in read_weights(Path(weights))[0])
+    ours = _is_file(weights) and written_by_pretrain(Path(weights))
     image = build_vit(tower, "random" if ours else weights, img_size)
     vision = {
         "timm_model_name": tower,

@@ -1,5 +1,6 @@
 """Weights as tensors only: nothing read here can run code."""
 
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from utils.errors import WeightsError
 
 
 def read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a weights file, in fp32, and its metadata.
+    """The tensors of a weights file, in fp32, and its metadata; notes of `utils.checkpoint.write_tensors` lie open.
 
     Args:
         file: `.safetensors`, or a checkpoint that `torch.load` reads with `weights_only`; a state dict may lie below
@@ -27,11 +28,22 @@ def read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return {name: _float(value) for name, value in tensors.items()}, metadata
 
 
+def written_by_pretrain(file: Path) -> bool:
+    """Whether the `pretrain` learner wrote a file: its tower's names start with `net.`; no tensor is read."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return any(name.startswith("net.") for name in opened.keys())  # noqa: SIM118
+    except (SafetensorError, OSError):
+        return False  # whatever is wrong with it, reading it will say
+
+
 def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(file, framework="pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+            metadata = dict(opened.metadata() or {})
+            notes = json.loads(metadata.pop("lethe", "{}"))
+            return {name: opened.get_tensor(name) for name in opened.keys()}, metadata | notes  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{file}: damaged or not safetensors ({error})") from error
 
 

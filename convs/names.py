@@ -37,10 +37,10 @@ def describe() -> dict[str, str]:
 def is_clip(name: str) -> bool:
     """Whether a backbone name means an image–text model.
 
-    That is open_clip's way of writing (`ViT-B-16`, `RN50`, `EVA02-L-14`), any name with `clip` in it, or `lit:`; timm's
-    image towers that only came from a CLIP (`vit_base_patch16_clip_224`) are ViTs.
+    That is open_clip's way of writing (`ViT-B-16`, `RN50`, `EVA02-L-14`, `PE-Core-B-16`), any name with `clip` in it,
+    or `lit:`; timm's image towers that only came from a CLIP (`vit_base_patch16_clip_224`) are ViTs.
     """
     bare = name.removeprefix("hf-hub:").removeprefix("timm/")
     if re.match(r"(naflex)?(vit|eva|deit)\w*_", bare):
         return False
-    return "clip" in bare.lower() or bool(re.match(r"lit:|local-dir:|ViT|RN\d|EVA|coca_|\S*-ViT-", bare))
+    return "clip" in bare.lower() or bool(re.match(r"lit:|local-dir:|ViT|RN\d|EVA|PE-|coca_|\S*-ViT-", bare))

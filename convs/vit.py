@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from convs.backbone import Backbone, Preprocess, TrainedHead
 from convs.download import downloading
-from convs.files import read_weights
+from convs.files import read_weights, written_by_pretrain
 from convs.names import PILOT, SHIPPED
 from utils.errors import WeightsError, nearest
 
-TINY_PREPROCESS = Preprocess(64, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), crop_pct=1.0, interpolation="bilinear")
+TINY_PREPROCESS = Preprocess(64, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), crop_pct=0.9, interpolation="bilinear")
 TINY_ARCHITECTURE = {"img_size": 64, "patch_size": 8, "embed_dim": 128, "depth": 4, "num_heads": 4}
 
 
@@ -39,7 +39,8 @@ def build_vit(name: str, weights: str | None = None, img_size: int | None = None
 
     Args:
         name: `tiny_vit`, a timm name with or without tag, or one of PILOT's.
-        weights: None (the hub's, or the shipped ones), `random`, or a local file.
+        weights: None (the hub's, or the shipped ones), `random`, or a local file: timm's, or one that the `pretrain`
+            learner wrote.
         img_size: input size where it differs from the weights' own; position embeddings are resampled.
 
     Raises:
@@ -48,26 +49,52 @@ def build_vit(name: str, weights: str | None = None, img_size: int | None = None
     if name == "tiny_vit":
         return _build_tiny(weights)
     name = PILOT.get(name, name)
-    if not name.startswith("hf-hub:") and name.split(".")[0] not in timm.list_models():
-        raise WeightsError(f"convnet_type '{name}' is unknown to timm{nearest(name, timm.list_models())}")
-    net = _create(name, weights, img_size)
-    if not hasattr(net, "blocks") or not hasattr(net, "forward_features"):
+    _check_name(name)
+    ours = weights not in (None, "random") and written_by_pretrain(Path(weights))
+    net = _create(name, "random" if ours else weights, img_size)
+    if not all(hasattr(net, part) for part in ("blocks", "patch_embed", "forward_features")):  # some CNNs have blocks
         raise WeightsError(f"convnet_type '{name}' has no transformer blocks; choose a ViT")
-    return VitBackbone(net, _preprocess(net, img_size))
+    backbone = VitBackbone(net, _preprocess(net, img_size))
+    if ours:
+        load_ours(backbone, Path(weights))
+    return backbone
+
+
+def _check_name(name: str) -> None:
+    """Refuse what timm does not know: an architecture, or a tag of one."""
+    if name.startswith("hf-hub:"):
+        return
+    architecture, _, tag = name.partition(".")
+    known = timm.list_models()
+    if tag and architecture in known:
+        known = timm.list_pretrained(f"{architecture}.*")
+    if name not in known:
+        raise WeightsError(f"convnet_type '{name}' is unknown to timm{nearest(name, known)}")
 
 
 def _create(name: str, weights: str | None, img_size: int | None) -> nn.Module:
     options = {"num_classes": 0} | ({"img_size": img_size} if img_size else {})
-    if weights == "random":
+    if weights == "random" and not name.startswith("hf-hub:"):
         return timm.create_model(name, pretrained=False, **options)
-    if weights is None:
+    if weights in (None, "random"):  # the hub's models have their architecture there
         with downloading(name, f'"weights": "/path/to/{name}.safetensors"'):
-            return timm.create_model(name, pretrained=True, **options)
-    state, _ = read_weights(Path(weights))
+            return timm.create_model(name, pretrained=weights is None, **options)
+    overlay = _overlay(name, Path(weights))
     try:
-        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": state}, **options)
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     except (RuntimeError, KeyError) as error:
         raise WeightsError(f"{weights}: does not fit {name} ({_first_line(error)})") from error
+
+
+def _overlay(name: str, file: Path) -> dict:
+    """What makes timm load a local file strictly: it is lenient wherever the number of classes is not the file's."""
+    state, _ = read_weights(file)
+    config = timm.get_pretrained_cfg(name)
+    classifier = (config and config.classifier) or "head"
+    for layer in (classifier,) if isinstance(classifier, str) else classifier:
+        for part in ("weight", "bias"):
+            state.pop(f"{layer}.{part}", None)
+    return {"state_dict": state, "num_classes": 0, "label_offset": 0}
 
 
 def _preprocess(net: nn.Module, img_size: int | None) -> Preprocess:

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
+from data.check import BROKEN
 from data.index import IndexedSet
 from data.transforms import Transform
 from utils.errors import DataError
@@ -70,7 +71,7 @@ class ImageSet:
                 pixels = np.array(image.convert("RGB"))
         except FileNotFoundError as error:
             raise DataError(f"{place}: image {file} does not exist; mend the index or set 'data_root'") from error
-        except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        except BROKEN as error:
             raise DataError(f"{place}: {file} is truncated or not an image ({error})") from error
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
@@ -101,7 +102,11 @@ class ImageStream:
         return self.images.labels[level][self.items]
 
     def batches(self, size: int, seed: int) -> Iterator[dict[str, Tensor]]:
-        """One pass: {"image": [B, 3, size, size], "item": [B], level: [B] …}."""
+        """One pass: {"image": [B, 3, size, size], "item": [B], level: [B] …}.
+
+        Raises:
+            DataError: see `ImageSet.image`.
+        """
         order = self.items
         if self.shuffle:
             order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(seed))]
@@ -110,8 +115,11 @@ class ImageStream:
         batches = [rows.tolist() for rows in order.split(size)]
         # A generator of the loader's own: otherwise it draws its base seed from the global one.
         generator = torch.Generator().manual_seed(seed)
-        loader = DataLoader(dataset, batch_sampler=batches, num_workers=workers, generator=generator)
-        for pixels, items in loader:
+        options = {"num_workers": workers, "collate_fn": _collate, "generator": generator}
+        for loaded in DataLoader(dataset, batch_sampler=batches, **options):
+            if isinstance(loaded, DataError):
+                raise loaded
+            pixels, items = loaded
             yield {"image": pixels, "item": items} | {k: v[items] for k, v in self.images.labels.items()}
 
 
@@ -119,7 +127,16 @@ class _Transformed(Dataset):
     def __init__(self, images: ImageSet, transform: Transform, seed: int):
         self.images, self.transform, self.seed = images, transform, seed
 
-    def __getitem__(self, item: int) -> tuple[Tensor, int]:
+    def __getitem__(self, item: int) -> tuple[Tensor, int] | DataError:
+        try:
+            image = self.images.image(item)
+        except DataError as error:  # raised in a worker, it would come back wrapped in the worker's traceback
+            return error
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(self.seed, item))
-            return self.transform(self.images.image(item)), item
+            # The CPU's generator alone: `torch.manual_seed` would also set the GPU's, on which dropout depends.
+            torch.default_generator.manual_seed(derive_seed(self.seed, item))
+            return self.transform(image), item
+
+
+def _collate(rows: list[tuple[Tensor, int] | DataError]) -> list[Tensor] | DataError:
+    return next((row for row in rows if isinstance(row, DataError)), None) or default_collate(rows)

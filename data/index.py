@@ -89,7 +89,7 @@ def read_index(file: Path) -> list[Record]:
     """
     try:
         # not splitlines(): file names may hold U+2028 and its like
-        lines = file.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        lines = file.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
     except OSError as error:
         raise DataError(f"{file}: no such index; write it with 'python main.py prepare'") from error
     except UnicodeDecodeError as error:
@@ -124,10 +124,10 @@ def _read_about(file: Path) -> dict:
     if not file.exists():
         return {}
     try:
-        about = json.loads(file.read_text(encoding="utf-8"))
+        about = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: not readable as JSON ({error})") from error
-    if not isinstance(about, dict):
+    if not isinstance(about, dict) or not isinstance(about.get("root", ""), str):
         raise DataError(f'{file}: expected an object such as {{"root": "/path/to/images"}}')
     return about
 

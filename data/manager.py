@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from data.images import ImageSet, ImageStream
-from data.index import IndexedSet
+from data.index import SPLITS, IndexedSet
 from data.sessions import ClassOrder, Session
 from data.transforms import Transform
 from utils.errors import DataError, nearest
@@ -63,7 +63,7 @@ class DataManager:
         Args:
             grant_past: whether learn sessions also grant `joint`, the images of every class seen so far.
         """
-        sessions, seen = [], set()
+        sessions, seen, gone = [], set(), set()
         for index, request in enumerate(self.requests):
             if isinstance(request, LearnRequest):
                 classes = self._labels(self.assigned[index])
@@ -71,7 +71,8 @@ class DataManager:
                 streams = self._learn_streams(classes, tuple(sorted(seen)), grant_past)
                 sessions.append(Session(index, "learn", classes, tuple(sorted(seen)), self.order, streams=streams))
             else:
-                sessions.append(self._forget_session(index, request, tuple(sorted(seen))))
+                sessions.append(self._forget_session(index, request, tuple(sorted(seen)), tuple(sorted(seen - gone))))
+                gone |= set(sessions[-1].classes)
         return sessions
 
     def _learn_streams(self, classes, seen, grant_past: bool) -> dict[str, Callable[[], Stream]]:
@@ -82,10 +83,11 @@ class DataManager:
         }
         return streams | ({"joint": partial(self._stream, "train", seen, "train", True)} if grant_past else {})
 
-    def _forget_session(self, index: int, request: ForgetRequest, seen: tuple[int, ...]) -> Session:
-        names = forget_names(request, self.order, seen)
-        classes = self._labels(names["fine"])
+    def _forget_session(self, index: int, request: ForgetRequest, seen: tuple[int, ...], alive) -> Session:
+        names = forget_names(request, self.order, alive)
         parents = self._find(names["coarse"], self.order.coarse, "coarse class")
+        children = {label for label in alive if self.order.parents[label] in parents}
+        classes = tuple(sorted({*self._labels(names["fine"]), *children}))
         streams = {
             "forget": partial(self._stream, "train", classes, "train", True),
             "test": partial(self._stream, "test", seen, "test", False),
@@ -99,7 +101,7 @@ class DataManager:
 
     @cached_property
     def _images(self) -> dict[str, ImageSet]:
-        return {split: self._image_set(split) for split in ("train", "test")}
+        return {split: self._image_set(split) for split in SPLITS}
 
     def _image_set(self, split: str) -> ImageSet:
         label = {name: position for position, name in enumerate(self.order.fine)}
@@ -139,7 +141,7 @@ def class_names(indexed: IndexedSet, exclude: Sequence[str] = ()) -> list[str]:
     """The fine names of a set in its own order: that of their first training image.
 
     Raises:
-        DataError: a name to exclude is not there, or one fine name stands under two parents.
+        DataError: a name to exclude is not there.
     """
     names = list(dict.fromkeys(record.fine for record in indexed.splits["train"]))
     for name in exclude:
@@ -155,10 +157,11 @@ def class_order(indexed: IndexedSet, names: Sequence[str]) -> ClassOrder:
         DataError: one fine name stands under two parents.
     """
     parent: dict[str, str] = {}
-    for position, record in enumerate(indexed.splits["train"]):
+    records = ((split, i, record) for split in SPLITS for i, record in enumerate(indexed.splits[split]))
+    for split, position, record in records:
         if parent.setdefault(record.fine, record.coarse) != record.coarse:
             raise DataError(
-                f"{indexed.place('train', position)}: class '{record.fine}' stands under '{record.coarse}' here and "
+                f"{indexed.place(split, position)}: class '{record.fine}' stands under '{record.coarse}' here and "
                 f"under '{parent[record.fine]}' before; a fine class has one parent"
             )
     coarse = list(dict.fromkeys(parent[name] for name in names))
@@ -211,14 +214,21 @@ def forget_names(request: ForgetRequest, order: ClassOrder, known: Sequence[int]
         request: counts or names, per level where it is hybrid.
         order: the names behind the labels.
         known: fine labels the model knows.
+
+    Raises:
+        DataError: a count above that of the known classes.
     """
     wanted = dict(request.classes) if request.level == "hybrid" else {request.level: request.classes}
     names = {
         "fine": [order.fine[label] for label in known],
         "coarse": [order.coarse[label] for label in order.coarse_of(known)],
     }
-    return {level: _first_or_named(wanted.get(level), names[level]) for level in names}
+    return {level: _first_or_named(wanted.get(level), names[level], level) for level in names}
 
 
-def _first_or_named(wanted: int | Sequence[str] | None, known: Sequence[str]) -> list[str]:
-    return list(known[:wanted]) if isinstance(wanted, int) else list(wanted or ())
+def _first_or_named(wanted: int | Sequence[str] | None, known: Sequence[str], level: str) -> list[str]:
+    if not isinstance(wanted, int):
+        return list(wanted or ())
+    if wanted > len(known):
+        raise DataError(f"a session asks to forget {wanted} {level} classes, but only {len(known)} are known by then")
+    return list(known[:wanted])

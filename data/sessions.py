@@ -39,7 +39,7 @@ class Session:
     Attributes:
         index: number of the session in the stream, from 0.
         kind: `learn` or `forget`.
-        classes: fine labels the request names.
+        classes: fine labels the request is about, ascending; to forget a parent is to forget its children.
         seen: fine labels learned so far, this session's included, ascending.
         order: the names behind the labels.
         level: of a forget request: `fine`, `coarse` or `hybrid`.

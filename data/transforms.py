@@ -9,9 +9,18 @@ from torchvision.transforms import InterpolationMode, v2
 Transform = Callable[[Tensor], Tensor]
 
 
-def train_transform(size: int, mean, std, interpolation: str, crop_scale: tuple[float, float], flip: bool) -> Transform:
+def train_transform(
+    size: int,
+    mean,
+    std,
+    interpolation: str,
+    crop_scale: tuple[float, float] = (0.05, 1.0),
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    flip: bool = True,
+) -> Transform:
     """Random resized crop and, if wanted, a horizontal flip: uint8 [3, H, W] → float [3, size, size]."""
-    crop = v2.RandomResizedCrop(size, scale=tuple(crop_scale), interpolation=_mode(interpolation), antialias=True)
+    options = {"interpolation": _mode(interpolation), "antialias": True}
+    crop = v2.RandomResizedCrop(size, scale=tuple(crop_scale), ratio=tuple(crop_ratio), **options)
     return v2.Compose([crop, *([v2.RandomHorizontalFlip()] if flip else []), *_to_input(mean, std)])
 
 

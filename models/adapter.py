@@ -77,11 +77,13 @@ class AdapterLearner(Learner):
             yield self._align(session)
 
     def _grow(self, session: Session) -> list[torch.nn.Parameter]:
-        new = {"fine": session.classes, "coarse": session.new_parents()}
-        grown = (
-            self.model.grow(level, [getattr(session.order, level)[i] for i in new[level]]) for level in self.weights
-        )
-        return [rows for rows in grown if rows is not None]
+        """Rows for what is new; returns the rows that the session trains, among them those of parents known before."""
+        order = session.order
+        fine = self.model.grow("fine", [order.fine[label] for label in session.classes])
+        if "coarse" not in self.weights:
+            return [fine]
+        self.model.grow("coarse", [order.coarse[label] for label in session.new_parents()])
+        return [fine, *self.model.head("coarse").rows]
 
     def _adapt(self, session: Session, rows: list[torch.nn.Parameter]) -> Phase:
         columns = {"fine": session.classes, "coarse": session.order.coarse_of(session.classes)}

@@ -20,7 +20,7 @@ def evaluate(learner: Learner, session: Session, groups: Sequence[Sequence[int]]
     Args:
         learner: predicts over all classes seen.
         session: grants the test images.
-        groups: fine labels of each learn session so far; they group the fine accuracies, their parents the coarse ones.
+        groups: fine labels of each learn session so far; an image belongs to its fine class's group at both levels.
 
     Returns:
         `fine` and, where the set has two levels, `coarse`. A learner without coarse rows names the parent of the fine

@@ -11,6 +11,7 @@ from convs.clip import ClipBackbone
 from convs.model import Model, freeze
 from data.sessions import ClassOrder, Session
 from models.learner import Learner, Product
+from utils.errors import ConfigError
 from utils.loop import Batch, Phase, Recipe, Stream
 from utils.losses import contrastive, same
 from utils.streams import TensorStream
@@ -29,17 +30,24 @@ class PretrainLearner(Learner):
         tune: `all`, or `text`: the image tower is locked and its un-augmented features are computed once.
         alias_share: how often a class is called by an alias, where it has one.
 
+    Raises:
+        ConfigError: `tune: text` without a text tower, or a session that leaves classes to later ones.
+
     Source: Radford et al., CLIP, ICML 2021; Zhai et al., LiT, CVPR 2022 (`tune: text`); two levels of captions ours.
     """
 
     def __init__(self, model: Model, first: Recipe, later: Recipe, *, tune: str = "all", alias_share: float = 0.25):
         super().__init__(model, first, later)
         self.alias_share, self.locked = alias_share, tune == "text"
+        if self.locked and not isinstance(model.backbone, ClipBackbone):
+            raise ConfigError("key 'tune': \"text\" needs a text tower; choose a CLIP or \"lit:…\" as 'convnet_type'")
         if self.locked:
             freeze(model.backbone.net.visual)
 
     def phases(self, session: Session) -> Iterator[Phase]:
         """One phase; the classifier rows of a CLIP are worded from its text tower afterwards."""
+        if len(session.seen) < len(session.order.fine):
+            raise ConfigError("learner 'pretrain' takes all classes in one session; set 'init_cls' to \"all\"")
         if isinstance(self.model.backbone, ClipBackbone):
             yield self._contrast(session)
             self._grow(session.order)
@@ -80,7 +88,7 @@ class PretrainLearner(Learner):
         choice = torch.randint(len(templates), (len(names),)).tolist()
         nicknamed = torch.rand(len(names)) < self.alias_share
         return [
-            templates[pick].format(_alias(name, order) if nickname else name)
+            templates[pick].replace("{}", _alias(name, order) if nickname else name)
             for name, pick, nickname in zip(names, choice, nicknamed.tolist(), strict=True)
         ]
 

@@ -16,7 +16,7 @@ class SimpleCilLearner(Learner):
     Args:
         model, first, later: see `Learner`; the recipes are not used.
 
-    Source: Zhou et al., Revisiting Class-Incremental Learning with Pre-Trained Models, IJCV 2024, section 4.1.
+    Source: Zhou et al., Revisiting Class-Incremental Learning with Pre-Trained Models, IJCV 2024.
     """
 
     def __init__(self, model: Model, first: Recipe, later: Recipe):

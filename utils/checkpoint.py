@@ -6,6 +6,8 @@ new one and never half of one.
 
 import json
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +42,7 @@ class RunCheckpoint:
     def save_session(self, tensors: dict[str, Tensor], notes: dict) -> None:
         """Replace the last session's state and drop the phases that led to it."""
         write_tensors(self.folder / "session.safetensors", tensors, notes | {"config": self.config_hash})
-        self._drop_phases()
+        self.drop_phases()
 
     def load_session(self) -> Saved | None:
         """The state after the last finished session, or None before the first.
@@ -60,7 +62,11 @@ class RunCheckpoint:
         write_tensors(self._phase_file(phase), tensors, notes)
 
     def load_phase(self, session: int, phase: int) -> tuple[Progress, bool] | None:
-        """Where a phase of a session stood and whether it had finished, or None where nothing was saved."""
+        """Where a phase of a session stood and whether it had finished, or None where nothing was saved.
+
+        Raises:
+            CheckpointError: the file is damaged or belongs to another config.
+        """
         saved = self._load(self._phase_file(phase))
         if saved is None or saved.notes["session"] != session:
             return None
@@ -74,6 +80,11 @@ class RunCheckpoint:
         progress = Progress(saved.notes["epoch"], [params[i] for i in range(len(params))], optimizer)
         return progress, saved.notes["finished"]
 
+    def drop_phases(self) -> None:
+        """Forget the phases of a session that is done; they also stay where a run was cut just before this."""
+        for file in self.folder.glob("phase_*.safetensors*"):
+            file.unlink()
+
     def clear(self) -> None:
         """Forget everything: a new run starts here."""
         for file in self.folder.glob("*.safetensors*"):
@@ -81,10 +92,6 @@ class RunCheckpoint:
 
     def _phase_file(self, phase: int) -> Path:
         return self.folder / f"phase_{phase}.safetensors"
-
-    def _drop_phases(self) -> None:
-        for file in self.folder.glob("phase_*.safetensors*"):
-            file.unlink()
 
     def _load(self, file: Path) -> Saved | None:
         if not file.exists():
@@ -99,17 +106,27 @@ class RunCheckpoint:
 
 
 def write_tensors(file: Path, tensors: dict[str, Tensor], notes: dict) -> None:
-    """Write tensors and JSON notes as one safetensors file, atomically and durably.
+    """Write tensors and JSON notes as one safetensors file, atomically; tensors that share memory are written apart.
 
     Raises:
         CheckpointError: the disk is full or the folder cannot be written.
     """
-    unshared = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_bytes(file, save(unshared, {"lethe": json.dumps(notes, ensure_ascii=False)}))
+    write_bytes(file, save(dict(_unshared(tensors)), {"lethe": json.dumps(notes, ensure_ascii=False)}))
+
+
+def _unshared(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors on the CPU, each in memory of its own: safetensors refuses tied ones."""
+    taken = set()
+    for name, value in tensors.items():
+        value = value.detach().cpu().contiguous()
+        if value.untyped_storage().data_ptr() in taken:
+            value = value.clone()
+        taken.add(value.untyped_storage().data_ptr())
+        yield name, value
 
 
 def write_bytes(file: Path, content: bytes) -> None:
-    """Replace a file by new content, atomically and durably.
+    """Replace a file by new content, atomically; the content is on the disk before it takes the file's name.
 
     Raises:
         CheckpointError: the disk is full or the folder cannot be written.
@@ -123,8 +140,10 @@ def write_bytes(file: Path, content: bytes) -> None:
             os.fsync(opened.fileno())
         part.replace(file)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise CheckpointError(f"{file}: cannot be written ({error.strerror}); the last checkpoint stays") from error
+        with suppress(OSError):  # the folder itself may be what is wrong
+            part.unlink(missing_ok=True)
+        reason = error.strerror or error
+        raise CheckpointError(f"{file}: cannot be written ({reason}); what stood there before stays") from error
 
 
 def read_tensors(file: Path) -> Saved:

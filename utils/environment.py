@@ -4,9 +4,11 @@ import platform
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 
+HOME = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "numpy", "scipy", "safetensors", "pydantic")
 
 
@@ -41,8 +43,10 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
+    """The commit of this code, wherever it is called from; `-dirty` where files differ from it."""
+    command = ["git", "-C", str(HOME), "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
     try:
-        found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:
         return None
     return found.stdout.strip() or None

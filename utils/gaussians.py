@@ -14,7 +14,8 @@ class ClassStatistics:
     """A class as N(mean, factorᵀ·factor + ridge·I).
 
     The factor comes from a singular value decomposition of the centred features: it holds the exact covariance of n
-    samples in n − 1 directions, and none of the samples.
+    samples in n − 1 directions. The samples can be had back from it only up to an unknown rotation among them (for
+    n = 2 up to their order: mean ± factor/√2 are the two).
 
     Attributes:
         mean: [D].
@@ -34,7 +35,7 @@ class ClassStatistics:
 
     def covariance(self) -> Tensor:
         """The full covariance, [D, D]; for tests and small D."""
-        return self.factor.T @ self.factor + self.ridge * torch.eye(len(self.mean), dtype=self.mean.dtype)
+        return self.factor.T @ self.factor + self.ridge * torch.eye(len(self.mean)).to(self.mean)
 
     def moved(self, mean: Tensor) -> "ClassStatistics":
         """The same class around another mean."""
@@ -86,7 +87,7 @@ def shifted_means(means: Tensor, before: Tensor, after: Tensor, sigma: float, fl
     Returns:
         `means + Σ_i k_i (after_i − before_i) / Σ_i k_i` with `k_i = exp(−‖before_i − mean‖²/2σ²) + floor`, [C, D].
 
-    Source: SSIAT, CVPR 2024, section 3.3, equations 6–8. The published code pairs two differently shuffled and
+    Source: SSIAT, CVPR 2024, section 3. The published code pairs two differently shuffled and
     augmented passes; here both passes see the same un-augmented images in the same order.
     """
     distance = torch.cdist(means.double(), before.double())  # [C, N]
@@ -112,13 +113,16 @@ def draw(classes: Sequence[ClassStatistics], scales: Sequence[float], count: int
 
 def _draw_one(item: ClassStatistics, scale: float, count: int, generator: torch.Generator) -> Tensor:
     rank, dim = item.factor.shape
-    along = torch.randn(count, rank, generator=generator) @ item.factor
-    around = torch.randn(count, dim, generator=generator) * item.ridge**0.5
+    kind = item.factor.dtype
+    along = torch.randn(count, rank, generator=generator, dtype=kind) @ item.factor
+    around = torch.randn(count, dim, generator=generator, dtype=kind) * item.ridge**0.5
     return scale * item.mean + along + around
 
 
 def median_spread(features: Tensor, labels: Tensor) -> float:
     """The median distance of a feature to the mean of its own class: a width for backbones other than ViT-B/16.
+
+    Of an even number of distances it is the lower of the two in the middle.
 
     Args:
         features: [N, D].

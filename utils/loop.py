@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from utils.errors import DivergenceError
+from utils.errors import CheckpointError, DivergenceError
 from utils.seeds import derive_seed, seed_everything
 
 log = logging.getLogger("lethe")
@@ -40,7 +41,10 @@ class Recipe:
         lr: the highest learning rate.
         batch_size: examples a step draws from each stream.
         optimizer: one of `OPTIMIZERS`.
-        schedule: `cosine` (per epoch, from `lr` to `min_lr`) or `constant`.
+        weight_decay: the optimizer's; beside the gradient for `adamw`, added to it for the others.
+        momentum: of `sgd`; the others have none.
+        schedule: `cosine` (per epoch, from `lr` towards `min_lr`) or `constant`.
+        min_lr: what the cosine would reach after the last epoch.
         warmup_steps: steps over which the rate rises linearly to its schedule.
     """
 
@@ -78,6 +82,9 @@ class Phase:
         params: the parameters that move; no other parameter gets a gradient.
         recipe: how they move.
         after_backward, after_step: called once a step at the moment their name says.
+
+    Raises:
+        ValueError: there is no stream, or one without examples.
     """
 
     name: str
@@ -91,11 +98,17 @@ class Phase:
 
     def __post_init__(self):
         object.__setattr__(self, "params", tuple(self.params))  # `parameters()` can be walked only once
+        empty = [name for name, stream in self.streams.items() if not len(stream)]
+        if empty or not self.streams:  # an empty stream could be cycled for ever
+            raise ValueError(f"phase '{self.name}' needs streams with at least one example each; empty: {empty}")
 
 
 @dataclass(frozen=True)
 class Progress:
     """Where a phase stands after an epoch: all that is needed to go on from there.
+
+    The tensors are the live ones, which training goes on to change: save them or clone them. A module's buffers
+    (running averages of a batch norm, …) are not among them.
 
     Attributes:
         epoch: epochs that are done.
@@ -123,12 +136,13 @@ def fit(
         phase: what to train and how.
         seed: every epoch's randomness is a function of it and of the epoch's number.
         device: where the batches go; the phase's module must be there.
-        start: continue from here instead of from the beginning.
+        start: continue from here instead of from the beginning; the optimizer works on its tensors from then on.
         after_epoch: called after every epoch with where the phase stands.
         task: the session's number, for the log.
 
     Raises:
-        DivergenceError: a loss term is no longer finite; names the term, epoch and step.
+        DivergenceError: a loss term, or a parameter after the last step, is no longer finite.
+        CheckpointError: `start` belongs to other parameters.
     """
     params = list(phase.params)
     optimizer = _optimizer(phase.recipe, params)
@@ -136,15 +150,28 @@ def fit(
     lead = next(iter(phase.streams.values()))
     steps = math.ceil(len(lead) / phase.recipe.batch_size)
     total = steps * phase.recipe.epochs
-    phase.module.train()
-    with tqdm(total=total, initial=steps * first, desc=f"task {task} {phase.name}", disable=None, leave=False) as bar:
+    title = f"task {task} {phase.name}"
+    with _training(phase), tqdm(total=total, initial=steps * first, desc=title, disable=None, leave=False) as bar:
         for epoch in range(first, phase.recipe.epochs):
             seed_everything(seed, epoch)
             means = _run_epoch(phase, params, optimizer, epoch, steps, derive_seed(seed, epoch, "data"), device, bar)
             _report(phase, task, epoch, means)
             if after_epoch:
                 after_epoch(_progress(epoch + 1, params, optimizer))
-    phase.module.eval()
+
+
+@contextmanager
+def _training(phase: Phase) -> Iterator[None]:
+    """The module in training mode; afterwards without gradients, and checked: no loss has seen the last step."""
+    phase.module.train()
+    try:
+        yield
+    finally:
+        phase.module.eval()
+        for parameter in phase.params:
+            parameter.grad = None
+    if not all(parameter.isfinite().all() for parameter in phase.params):
+        raise DivergenceError(f"the last step of phase '{phase.name}' spoiled the weights; lower the learning rate")
 
 
 @torch.no_grad()
@@ -259,7 +286,14 @@ def _restore(start: Progress, params: list[nn.Parameter], optimizer: torch.optim
 
 @torch.no_grad()
 def load_params(progress: Progress, params: Iterable[nn.Parameter]) -> None:
-    """Copy the parameters of a saved phase into the live ones."""
+    """Copy the parameters of a saved phase into the live ones.
+
+    Raises:
+        CheckpointError: they differ in number or shape; nothing has been copied then.
+    """
+    params = list(params)
+    if [param.shape for param in params] != [saved.shape for saved in progress.params]:
+        raise CheckpointError("the saved phase trained other parameters than this one; start anew without --resume")
     for param, saved in zip(params, progress.params, strict=True):
         param.copy_(saved)
 

@@ -15,9 +15,9 @@ def cosface(logits: Tensor, labels: Tensor, margin: float = 0.0) -> Tensor:
     Returns:
         The mean over the batch; with margin 0 the plain cross-entropy.
 
-    Source: Wang et al., CosFace, CVPR 2018, equation 4; SSIAT, CVPR 2024, section 3.2.
+    Source: Wang et al., CosFace, CVPR 2018, equation 4; SSIAT, CVPR 2024, section 3.
     """
-    return F.cross_entropy(logits - margin * F.one_hot(labels, logits.shape[1]), labels)
+    return F.cross_entropy(logits - margin * F.one_hot(labels, logits.shape[1]).to(logits), labels)
 
 
 def contrastive(image: Tensor, text: Tensor, positive: Tensor, scale: Tensor | float) -> Tensor:

@@ -128,6 +128,9 @@ class Config(BaseModel):
     crop_scale: tuple[Level0to1, Level0to1] = Field(
         (0.05, 1.0), description="share of the image's area that a training crop keeps, least and most"
     )
+    crop_ratio: tuple[Above0, Above0] = Field(
+        (0.75, 4 / 3), description="width over height of a training crop, least and most"
+    )
     flip: StrictBool = Field(True, description="random horizontal flips in training")
     workers: Count = Field(2, description="processes that decode images which the cache cannot hold")
     cache_gb: NotNegative = Field(4.0, description="memory limit of the cache of decoded images, in GB")
@@ -159,8 +162,10 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _crop_in_order(self) -> Config:
-        if self.crop_scale[0] > self.crop_scale[1]:
-            raise ValueError("'crop_scale' is [least, most]; the first is above the second")
+        for key in ("crop_scale", "crop_ratio"):
+            least, most = getattr(self, key)
+            if least > most:
+                raise ValueError(f"'{key}' is [least, most]; the first is above the second")
         return self
 
     @property

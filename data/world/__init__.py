@@ -14,8 +14,8 @@ __all__ = ["WORLD_SETS", "describe", "ensure_world", "world_classes"]
 
 
 def describe(name: str) -> str:
-    """One line about a set: `toycars: 48 drawn car models of 8 makes, 64 px`."""
-    return f"{name}: {world_set(name).about}, 64 px"
+    """One line about a set: `48 drawn car models of 8 makes, 64 px`."""
+    return f"{world_set(name).about}, 64 px"
 
 
 def world_classes(name: str) -> list[tuple[str, str]]:

@@ -50,7 +50,7 @@ def _cars(name: str, about: str, makes: tuple[Make, ...], models: int, train: in
 
 
 def _plain(name: str, kind: str, about: str, labels: tuple[str, ...]) -> WorldSet:
-    return WorldSet(name, about, tuple((label, label) for label in labels), 40, 15, kind)
+    return WorldSet(name, about, tuple((label, label) for label in labels), 80, 15, kind)
 
 
 def _union(name: str, about: str, parts: tuple[WorldSet, ...]) -> WorldSet:
@@ -60,7 +60,7 @@ def _union(name: str, about: str, parts: tuple[WorldSet, ...]) -> WorldSet:
 
 
 def _catalogue() -> dict[str, WorldSet]:
-    cars = _cars("toycars", "48 drawn car models of 8 makes", MAKES, 6, 60, 20)
+    cars = _cars("toycars", "48 drawn car models of 8 makes", MAKES, 6, 120, 20)
     plain = (
         _plain("toyfruits", "fruit", "9 drawn fruits", FRUITS),
         _plain("toyflags", "flag", "9 flags of invented countries", FLAGS),

@@ -17,21 +17,22 @@ from data.world.scenery import backdrop, landscape, photographed
 from data.world.shapes import draw_shape
 
 CARS = {full_name(make, model): (make, model) for make in MAKES + NEW_MAKES for model in make.models}
-CAR_ZOOM, PLAIN_ZOOM = 0.8, 0.72
+CAR_ZOOM, PLAIN_ZOOM = 0.9, 0.84
+DRIFT, SWELL, TURN = 0.06, 0.12, 4.0  # of the side, of the size, in degrees: at most as much, either way
 
 
 def draw_image(name: str, fine: str, split: str, number: int) -> Image.Image:
     """Image `number` of a class in one split of an embedded set, 64 × 64 RGB.
 
-    Position varies by ±10 % of the side, size by ±15 %, turn by ±4°; then background, light and noise.
+    Position, size and turn vary a little; then background, light and noise.
     """
     seed = hashlib.sha256(f"{name}/{fine}/{split}/{number}".encode()).digest()
     dice, rng = Random(seed), np.random.default_rng(list(seed))
     kind = world_set(name).kind
     scene = landscape(rng) if kind in ("", "flag") else backdrop(rng)
-    at = (0.5 + dice.uniform(-0.1, 0.1), (0.5 if kind else 0.55) + dice.uniform(-0.1, 0.1))
-    zoom = (PLAIN_ZOOM if kind else CAR_ZOOM) * dice.uniform(0.85, 1.15)
-    pen = Pen(scene, (0, 0) if kind else MIDDLE, at, zoom, dice.uniform(-4, 4))
+    at = (0.5 + dice.uniform(-DRIFT, DRIFT), (0.5 if kind else 0.55) + dice.uniform(-DRIFT, DRIFT))
+    zoom = (PLAIN_ZOOM if kind else CAR_ZOOM) * dice.uniform(1 - SWELL, 1 + SWELL)
+    pen = Pen(scene, (0, 0) if kind else MIDDLE, at, zoom, dice.uniform(-TURN, TURN))
     FIGURES[kind](pen, fine, dice)
     return photographed(scene, rng)
 

@@ -58,5 +58,5 @@ def photographed(drawing: Image.Image, rng: np.random.Generator) -> Image.Image:
     pixels = np.asarray(drawing.reduce(FINE), dtype=np.float32)
     mean = pixels.mean()
     pixels = rng.uniform(0.85, 1.15) * (pixels - mean) + mean * rng.uniform(0.82, 1.15)
-    pixels = pixels + rng.uniform(3, 10) * rng.standard_normal(pixels.shape, dtype=np.float32)
+    pixels = pixels + rng.uniform(2, 7) * rng.standard_normal(pixels.shape, dtype=np.float32)
     return Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))

@@ -22,12 +22,13 @@ SHAPES = {
 
 def draw_shape(pen: Pen, name: str, dice: Random) -> None:
     """One shape with a shadow; its colour is any, its outline darker."""
-    colour = hsv(dice.random(), dice.uniform(0, 1), dice.uniform(0.35, 1))
+    colour = hsv(dice.random(), dice.uniform(0.5, 1), dice.uniform(0.7, 1))
     smooth = 2 if name == "heart" else 0
     corners = SHAPES[name]
     if name == "ring":
         pen.circle(1.5, -1.5, 38, None, edge=(40, 40, 44), width=17)
-        pen.circle(0, 0, 36, None, edge=colour, width=13)
+        pen.circle(0, 0, 38, None, edge=shade(colour, 0.2), width=18)
+        pen.circle(0, 0, 34, None, edge=colour, width=10)
         return
     pen.polygon([(x + 3, y - 3) for x, y in corners], (40, 40, 44), smooth)
-    pen.polygon(corners, colour, smooth, edge=shade(colour, 0.45), width=2)
+    pen.polygon(corners, colour, smooth, edge=shade(colour, 0.2), width=5)

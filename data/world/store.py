@@ -10,7 +10,7 @@ from data.index import SPLITS, Record, write_set
 from data.world.catalogue import WorldSet, world_set
 from utils.errors import DataError
 
-VERSION = "1"
+VERSION = "2"
 STAMP = "version.txt"
 
 

@@ -12,6 +12,7 @@ from convs.names import is_clip
         ("ViT-L-14-quickgelu", True),
         ("RN50", True),
         ("EVA02-B-16", True),
+        ("PE-Core-B-16", True),
         ("roberta-ViT-B-32", True),
         ("hf-hub:laion/CLIP-ViT-B-32-laion2B", True),
         ("tiny_clip", True),

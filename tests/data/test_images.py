@@ -1,0 +1,141 @@
+"""Streams of images: decoding, caching, seeds, workers, and files that are no images."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.images import ImageSet, ImageStream
+from data.transforms import train_transform
+from utils.errors import DataError
+
+AUGMENT = train_transform(8, (0.5,) * 3, (0.5,) * 3, "bilinear", (0.2, 1.0), True)
+
+
+def image_set(indexed, cache_gb: float = 1.0, split: str = "train") -> ImageSet:
+    """Every second image of a split, labelled 100, 101, …."""
+    positions = range(0, len(indexed.splits[split]), 2)
+    labels = {"fine": torch.arange(len(positions)) + 100, "coarse": torch.arange(len(positions)) % 3}
+    return ImageSet(indexed, split, positions, labels, cache_gb)
+
+
+def raw(image: torch.Tensor) -> torch.Tensor:
+    return image
+
+
+def one_pass(stream: ImageStream, seed: int = 0, size: int = 4) -> dict[str, torch.Tensor]:
+    batches = list(stream.batches(size, seed))
+    assert [len(batch["item"]) for batch in batches[:-1]] == [size] * (len(batches) - 1)
+    return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def test_pixels_and_labels_are_those_of_the_items(pets):
+    images = image_set(pets)
+    stream = ImageStream(images, [5, 2, 9], raw, shuffle=False)
+    assert len(stream) == 3
+    assert stream.labels("fine").tolist() == [105, 102, 109]
+    batch = one_pass(stream)
+    assert batch["item"].tolist() == [5, 2, 9]
+    assert (batch["fine"].tolist(), batch["coarse"].tolist()) == ([105, 102, 109], [2, 2, 0])
+    for item, pixels in zip((5, 2, 9), batch["image"], strict=True):
+        expected = np.asarray(Image.open(pets.file("train", 2 * item)))
+        assert np.array_equal(pixels.permute(1, 2, 0).numpy(), expected)
+
+
+def test_grey_and_transparent_images_become_rgb(draw_set, tmp_path):
+    indexed = draw_set(tmp_path, (("c", "f"),))
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    Image.fromarray(grey).save(indexed.file("train", 0))
+    Image.fromarray(np.dstack([grey, grey + 1, grey + 2, grey * 0])).save(indexed.file("train", 2))
+    images = image_set(indexed)
+    assert np.array_equal(images.image(0).numpy(), np.stack([grey] * 3))
+    assert np.array_equal(images.image(1).numpy(), np.stack([grey, grey + 1, grey + 2]))
+
+
+def test_a_shuffled_pass_holds_every_image_once_and_depends_on_the_seed_alone(pets):
+    stream = ImageStream(image_set(pets), range(13), AUGMENT, shuffle=True)
+    first, again, other = one_pass(stream, 1), one_pass(stream, 1), one_pass(stream, 2)
+    assert sorted(first["item"].tolist()) == list(range(13))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert first["item"].tolist() != other["item"].tolist()
+    by_item = [value["image"][value["item"].argsort()] for value in (first, other)]
+    assert not torch.equal(*by_item)  # the augmentation changes from pass to pass, too
+
+
+def test_an_images_augmentation_does_not_depend_on_its_company(pets):
+    images = image_set(pets)
+    alone = one_pass(ImageStream(images, [7], AUGMENT, shuffle=False), 3)["image"][0]
+    among = one_pass(ImageStream(images, range(13), AUGMENT, shuffle=True), 3)
+    assert torch.equal(among["image"][among["item"].tolist().index(7)], alone)
+
+
+def test_global_randomness_stays_as_it_was(pets):
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    one_pass(ImageStream(image_set(pets), range(13), AUGMENT, shuffle=True), 5)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_workers_and_the_cache_change_no_bit(pets):
+    streams = [
+        ImageStream(image_set(pets, cache_gb), range(13), AUGMENT, shuffle=True, workers=workers)
+        for cache_gb, workers in ((1.0, 0), (0, 0), (0, 2))
+    ]
+    reference, *others = [list(stream.batches(4, 9)) for stream in streams]
+    for batches in others:
+        assert len(batches) == len(reference) == 4
+        for one, two in zip(batches, reference, strict=True):
+            assert one.keys() == two.keys() == {"image", "item", "fine", "coarse"}
+            assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_images_are_decoded_once_while_they_fit(pets, monkeypatch):
+    images = image_set(pets)
+    decoded = []
+    decode = images._decode
+    monkeypatch.setattr(images, "_decode", lambda position: decoded.append(position) or decode(position))
+    for seed in range(3):
+        one_pass(ImageStream(images, range(13), AUGMENT, shuffle=True), seed)
+    assert sorted(decoded) == list(range(0, 26, 2))
+    assert images.used == 13 * 3 * 16 * 16
+
+
+def test_the_cache_keeps_its_limit(pets):
+    two = 2 * 3 * 16 * 16
+    images = image_set(pets, two / 2**30)
+    for item in (4, 3, 2, 4):
+        images.image(item)
+    assert (images.used, sorted(images._cache)) == (two, [3, 4])
+    assert not images.fits()
+    assert image_set(pets).fits()
+    assert ImageSet(pets, "train", [], {}, 0).fits()
+
+
+def damage(file, kind: str) -> None:
+    if kind == "missing":
+        file.unlink()
+    elif kind == "truncated":
+        file.write_bytes(file.read_bytes()[:-300])
+    elif kind == "text":
+        file.write_text("no image at all")
+    elif kind == "empty":
+        file.write_bytes(b"")
+    else:
+        file.unlink()
+        file.mkdir()
+
+
+@pytest.mark.parametrize("kind", ["missing", "truncated", "text", "empty", "folder"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_image_is_named_with_its_line_in_one_line(draw_set, tmp_path, kind, workers):
+    indexed = draw_set(tmp_path, train=6)
+    damage(indexed.file("train", 20), kind)
+    stream = ImageStream(image_set(indexed, 0), range(15), AUGMENT, shuffle=True, workers=workers)
+    with pytest.raises(DataError) as caught:
+        one_pass(stream)
+    message = str(caught.value)
+    expected = "does not exist" if kind == "missing" else "truncated or not an image"
+    assert message.startswith(f"{tmp_path / 'index' / 'train.jsonl'}:21: ")
+    assert str(indexed.file("train", 20)) in message
+    assert expected in message and "\n" not in message and "Traceback" not in message

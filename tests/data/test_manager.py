@@ -1,0 +1,225 @@
+"""From requests to sessions: class order, labels, streams, and requests that cannot be served."""
+
+import numpy as np
+import pytest
+import torch
+
+from data.manager import DataManager, assign, class_names, class_order, forget_names
+from data.sessions import ClassOrder
+from utils.errors import DataError
+from utils.requests import ForgetRequest, HybridClasses, LearnRequest
+
+OWN_ORDER = ["beagle", "siamese", "poodle", "persian", "husky"]
+
+
+def raw(image: torch.Tensor) -> torch.Tensor:
+    return image
+
+
+def learn(*requests) -> list[LearnRequest]:
+    return [LearnRequest(classes=classes) for classes in requests]
+
+
+def forget(classes, level: str = "fine") -> ForgetRequest:
+    return ForgetRequest(classes=classes, level=level)
+
+
+def manager(indexed, requests, **options) -> DataManager:
+    return DataManager(indexed, requests, **{"train": raw, "test": raw, "shuffle": False, **options})
+
+
+def items(stream) -> list[int]:
+    """Positions in the index of the images of one pass."""
+    found = [stream.images.positions[item] for batch in stream.batches(4, 0) for item in batch["item"].tolist()]
+    assert len(found) == len(stream)
+    return found
+
+
+@pytest.mark.parametrize("seed", [1993, 7])
+def test_counts_follow_numpys_legacy_permutation(pets, seed):
+    order = manager(pets, learn(3, 2), shuffle=True, seed=seed).order
+    assert order.fine == tuple(OWN_ORDER[i] for i in np.random.RandomState(seed).permutation(5))
+
+
+def test_labels_follow_the_order_in_which_classes_are_learned(pets):
+    order = manager(pets, learn(["husky", "persian"], 2)).order
+    assert order.fine == ("husky", "persian", "beagle", "siamese")
+    assert order.coarse == ("dog", "cat")  # each with its first child
+    assert order.parents == (0, 1, 0, 1)
+    assert manager(pets, learn(2, ["husky"], 1)).order.fine == ("beagle", "siamese", "husky", "poodle")
+
+
+def test_images_carry_the_new_labels(pets):
+    session = manager(pets, learn(["husky", "persian"], 2)).sessions()[0]
+    batch = next(session.stream("plain").batches(100, 0))
+    names = [pets.splits["train"][position].fine for position in items(session.stream("plain"))]
+    labelled = set(zip(names, batch["fine"].tolist(), batch["coarse"].tolist(), strict=True))
+    assert labelled == {("persian", 1, 1), ("husky", 0, 0)}
+    assert len(names) == 10
+
+
+def test_what_learn_sessions_grant(pets):
+    first, second = manager(pets, learn(2, 3)).sessions()
+    assert (first.classes, first.seen, second.classes, second.seen) == ((0, 1), (0, 1), (2, 3, 4), (0, 1, 2, 3, 4))
+    assert set(first.streams) == {"train", "plain", "test"}
+    assert sorted(items(second.stream("train"))) == items(second.stream("plain")) == list(range(10, 25))
+    assert items(first.stream("test")) == list(range(4))  # all seen so far, not only the new ones
+    assert items(second.stream("test")) == list(range(10))
+    with pytest.raises(PermissionError):
+        second.stream("joint")
+
+
+def test_the_past_is_granted_only_to_whom_it_is_due(pets):
+    first, second = manager(pets, learn(2, 3)).sessions(grant_past=True)
+    assert sorted(items(first.stream("joint"))) == list(range(10))
+    assert sorted(items(second.stream("joint"))) == list(range(25))
+
+
+def test_training_and_test_images_have_their_own_transforms(pets):
+    transforms = {"train": lambda image: image.float() + 1000, "test": lambda image: image.float()}
+    session = manager(pets, learn(5), **transforms).sessions(grant_past=True)[0]
+    least = {name: next(session.stream(name).batches(100, 0))["image"].min() for name in session.streams}
+    assert {name for name, value in least.items() if value >= 1000} == {"train", "joint"}
+
+
+def test_training_streams_are_shuffled_and_the_others_are_not(pets):
+    session = manager(pets, learn(5)).sessions()[0]
+    for name, shuffled in (("train", True), ("plain", False), ("test", False)):
+        batches = [next(session.stream(name).batches(100, seed))["item"].tolist() for seed in (0, 1)]
+        assert (batches[0] != batches[1]) is shuffled
+        assert (batches[0] != sorted(batches[0])) is shuffled
+
+
+def test_excluded_classes_leave_order_labels_and_images(pets):
+    cut = manager(pets, learn(3), exclude=["siamese", "persian"])
+    assert (cut.order.fine, cut.order.coarse) == (("beagle", "poodle", "husky"), ("dog",))
+    session = cut.sessions()[0]
+    assert {pets.splits["test"][at].coarse for at in items(session.stream("test"))} == {"dog"}
+    shuffled = manager(pets, learn(3), exclude=["siamese", "persian"], shuffle=True, seed=3).order.fine
+    names = ["beagle", "poodle", "husky"]
+    assert shuffled == tuple(names[i] for i in np.random.RandomState(3).permutation(3))
+
+
+def test_classes_that_no_session_learns_are_left_out(pets):
+    cut = manager(pets, learn(1, 1))
+    assert cut.order.fine == ("beagle", "siamese")
+    assert items(cut.sessions()[1].stream("test")) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("requests", "options", "message"),
+    [
+        (learn(4, 2), {}, "session 1 asks for 2 new classes, but only 1 of the 5 of 'pets' are left"),
+        (learn(["husky"], 5), {}, "session 1 asks for 5 new classes, but only 4 of the 5"),
+        (learn(4), {"exclude": ["husky", "poodle"]}, "only 3 of the 3"),
+        (learn(["huskey"]), {}, "'huskey', which 'pets' has not; did you mean 'husky'"),
+        (learn(["husky"], ["poodle", "husky"]), {}, "two sessions ask to learn 'husky'"),
+        (learn(["husky"]), {"exclude": ["husky"]}, "'husky', which 'pets' has not"),
+        (learn(1), {"exclude": ["pudle"]}, "key 'exclude': 'pets' has no class 'pudle'; did you mean 'poodle'"),
+    ],
+)
+def test_requests_for_classes_that_are_not_there(pets, requests, options, message):
+    with pytest.raises(DataError, match=message) as caught:
+        manager(pets, requests, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_with_too_few_images_is_named_with_its_file(draw_set, tmp_path):
+    indexed = draw_set(tmp_path / "one", counts={"poodle": 1})
+    with pytest.raises(DataError, match=r"train\.jsonl: class 'poodle' has 1 image.*at least 2.*\"exclude\""):
+        manager(indexed, learn(5))
+    assert manager(indexed, learn(4), exclude=["poodle"]).order.fine == ("beagle", "siamese", "persian", "husky")
+    untested = draw_set(tmp_path / "two")
+    untested.splits["test"][:] = [record for record in untested.splits["test"] if record.coarse == "dog"]
+    with pytest.raises(DataError, match=r"test\.jsonl: class 'siamese' has 0 image.*\(2 such"):
+        manager(untested, learn(5))
+
+
+def test_a_fine_name_under_two_parents_is_named_by_line(draw_set, tmp_path):
+    classes = (("dog", "husky"), ("cat", "tabby"), ("wolf", "husky"))
+    indexed = draw_set(tmp_path / "train", classes)
+    with pytest.raises(DataError, match=r"train\.jsonl:11: class 'husky' stands under 'wolf' here and under 'dog'"):
+        manager(indexed, learn(2))
+    indexed = draw_set(tmp_path / "test", classes[:2])
+    indexed.splits["test"] += draw_set(tmp_path / "more", classes[2:]).splits["test"]
+    with pytest.raises(DataError, match=r"test\.jsonl:5: class 'husky' stands under 'wolf'"):
+        manager(indexed, learn(2))
+
+
+def test_own_order_is_that_of_the_first_training_images(pets):
+    assert class_names(pets) == OWN_ORDER
+    assert class_names(pets, ["husky", "beagle"]) == ["siamese", "poodle", "persian"]
+    order = class_order(pets, ["persian", "husky", "siamese"])
+    assert (order.fine, order.coarse, order.parents) == (("persian", "husky", "siamese"), ("cat", "dog"), (0, 1, 0))
+
+
+def test_named_classes_are_not_counted_out_again():
+    requests = [*learn(1, ["a"], 2), forget(1), *learn(1)]
+    assert assign(requests, ["a", "b", "c", "d", "e"], "s") == {0: ["b"], 1: ["a"], 2: ["c", "d"], 4: ["e"]}
+
+
+HYBRID = HybridClasses(fine=("poodle",), coarse=("cat",))
+
+
+@pytest.mark.parametrize(
+    ("request_", "classes", "coarse"),
+    [
+        (forget(["poodle", "beagle"]), {"beagle", "poodle"}, set()),
+        (forget(2), {"beagle", "siamese"}, set()),
+        (forget(["cat"], "coarse"), {"siamese", "persian"}, {"cat"}),
+        (forget(1, "coarse"), {"beagle", "poodle", "husky"}, {"dog"}),
+        (forget(HYBRID, "hybrid"), {"poodle", "siamese", "persian"}, {"cat"}),
+        (forget(HybridClasses(fine=1), "hybrid"), {"beagle"}, set()),
+    ],
+)
+def test_forget_requests_by_level(pets, request_, classes, coarse):
+    session = manager(pets, [*learn(5), request_]).sessions()[1]
+    order = session.order
+    assert (session.kind, session.level, session.index) == ("forget", request_.level, 1)
+    assert {order.fine[label] for label in session.classes} == classes
+    assert {order.coarse[label] for label in session.coarse_classes} == coarse
+    assert session.classes == tuple(sorted(session.classes))
+    shown = {pets.splits["train"][position].fine for position in items(session.stream("forget"))}
+    assert shown == classes
+    assert set(session.streams) == {"forget", "test"}
+
+
+def test_forgotten_classes_stay_in_the_test_and_are_not_counted_again(pets):
+    requests = [*learn(3), forget(1), forget(1), *learn(2), forget(1), forget(1, "coarse")]
+    sessions = manager(pets, requests).sessions()
+    assert [session.classes for session in sessions] == [(0, 1, 2), (0,), (1,), (3, 4), (2,), (4,)]
+    assert [len(session.stream("test")) for session in sessions] == [6, 6, 6, 10, 10, 10]
+    assert sessions[-1].coarse_classes == (0,)  # of the dogs only the husky is left, of the cats the persian
+
+
+def test_a_count_looks_at_what_is_known_by_then(pets):
+    with pytest.raises(DataError, match="asks to forget 3 fine classes, but only 2 are known"):
+        manager(pets, [*learn(2), forget(3), *learn(3)]).sessions()
+    order = ClassOrder(("a", "b", "c"), ("x", "y"), (0, 0, 1))
+    assert forget_names(forget(1, "coarse"), order, (2,)) == {"fine": [], "coarse": ["y"]}
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (forget(["huskey"]), "class 'huskey', which the stream never learns; did you mean 'husky'"),
+        (forget(["dogs"], "coarse"), "coarse class 'dogs', which the stream never learns; did you mean 'dog'"),
+        (forget(HybridClasses(coarse=("husky",)), "hybrid"), "coarse class 'husky'"),
+    ],
+)
+def test_forget_requests_for_unknown_names(pets, request_, message):
+    with pytest.raises(DataError, match=message):
+        manager(pets, [*learn(5), request_]).sessions()
+
+
+def test_one_level_sets_have_the_same_labels_on_both(draw_set, tmp_path):
+    indexed = draw_set(tmp_path, (("a", "a"), ("b", "b")))
+    session = manager(indexed, learn(["b"], 1)).sessions()[1]
+    assert not session.order.two_levels
+    batch = next(session.stream("test").batches(10, 0))
+    assert torch.equal(batch["fine"], batch["coarse"])
+
+
+def test_aliases_come_along(draw_set, tmp_path):
+    indexed = draw_set(tmp_path, aliases={"husky": ["sled dog"]})
+    assert manager(indexed, learn(5)).order.aliases == {"husky": ["sled dog"]}

@@ -1,0 +1,61 @@
+"""Inputs of a tower, on images whose result is known."""
+
+import pytest
+import torch
+
+from data import transforms
+
+MEAN, STD = (0.5, 0.25, 0.0), (0.5, 0.25, 1.0)
+
+
+def plain(height: int, width: int, value=(255, 0, 51)) -> torch.Tensor:
+    return torch.tensor(value, dtype=torch.uint8)[:, None, None].expand(3, height, width).contiguous()
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("shape", [(40, 64), (17, 9)])
+def test_size_and_normalisation(interpolation, shape):
+    expected = torch.tensor([(1 - 0.5) / 0.5, (0 - 0.25) / 0.25, 0.2])[:, None, None].expand(3, 16, 16)
+    for transform in (
+        transforms.test_transform(16, MEAN, STD, interpolation, 0.875),
+        transforms.train_transform(16, MEAN, STD, interpolation, (0.05, 1.0), flip=True),
+    ):
+        result = transform(plain(*shape))
+        assert result.dtype == torch.float32
+        torch.testing.assert_close(result, expected)
+
+
+def test_the_centre_of_the_short_side():
+    image = torch.zeros(3, 20, 40, dtype=torch.uint8)
+    image[:, :, 10:30] = 255  # the centre square of the resized image, and nothing else
+    crop = transforms.test_transform(20, (0.0,) * 3, (1.0,) * 3, "bilinear", 1.0)(image)
+    assert torch.equal(crop, torch.ones(3, 20, 20))
+
+
+def test_the_share_of_the_centre_crop():
+    image = torch.arange(32, dtype=torch.uint8).expand(3, 32, 32).contiguous()
+    crop = transforms.test_transform(28, (0.0,) * 3, (1.0,) * 3, "bilinear", 0.875)(image)
+    assert torch.equal((crop * 255).round().to(torch.uint8), image[:, 2:30, 2:30])  # 28 / 0.875 = 32
+
+
+def test_training_crops_follow_torchs_generator_and_flip_only_if_wanted():
+    image = torch.arange(32, dtype=torch.uint8).mul(8).expand(3, 32, 32).contiguous()  # grows to the right
+    flipping = transforms.train_transform(8, (0.0,) * 3, (1.0,) * 3, "bilinear", (0.5, 1.0), flip=True)
+    straight = transforms.train_transform(8, (0.0,) * 3, (1.0,) * 3, "bilinear", (0.5, 1.0), flip=False)
+
+    def seeded(transform, seed):
+        torch.manual_seed(seed)
+        return transform(image)
+
+    assert torch.equal(seeded(flipping, 1), seeded(flipping, 1))
+    assert not torch.equal(seeded(straight, 1), seeded(straight, 2))
+    rises = [bool(seeded(flipping, seed)[0, 0].diff().sum() > 0) for seed in range(40)]
+    assert 8 < sum(rises) < 32
+    assert all(seeded(straight, seed)[0, 0].diff().sum() > 0 for seed in range(40))
+    whole = transforms.train_transform(32, (0.0,) * 3, (1.0,) * 3, "bilinear", (1.0, 1.0), flip=False)
+    assert torch.equal((whole(image) * 255).round().to(torch.uint8), image)
+
+
+def test_an_unknown_interpolation():
+    with pytest.raises(ValueError, match="cubist"):
+        transforms.test_transform(8, MEAN, STD, "cubist", 1.0)

@@ -1,0 +1,36 @@
+"""What all learners share."""
+
+import pytest
+import torch
+
+from models.finetune import FinetuneLearner
+from models.learner import remap
+
+
+def test_labels_become_positions():
+    assert remap(torch.tensor([7, 2, 5, 2]), (2, 5, 7)).tolist() == [2, 0, 1, 0]
+
+
+def test_the_first_session_has_its_own_recipe(tiny_model, recipe, tiny_sessions):
+    learner = FinetuneLearner(tiny_model(), recipe(epochs=5), recipe(epochs=2))
+    assert [learner.recipe(session).epochs for session in tiny_sessions(1, 1, 1)] == [5, 2, 2]
+
+
+def test_all_weights_are_tunable_unless_frozen(tiny_model, recipe):
+    learner = FinetuneLearner(tiny_model(), recipe(), recipe())
+    assert learner.tunable_ratio() == 100
+    learner.model.backbone.net.blocks.requires_grad_(False)
+    inside = sum(parameter.numel() for parameter in learner.model.backbone.net.blocks.parameters())
+    every = sum(parameter.numel() for parameter in learner.model.parameters())
+    assert learner.tunable_ratio() == pytest.approx(100 * (every - inside) / every)
+
+
+@torch.no_grad()
+def test_features_come_in_the_streams_order_whatever_the_mode(tiny_model, recipe, tiny_sessions):
+    learner = FinetuneLearner(tiny_model(), recipe(), recipe())
+    stream = tiny_sessions(2)[0].stream("plain")
+    images = torch.cat([batch["image"] for batch in stream.batches(5, 0)])
+    expected = learner.model.eval().backbone(images)
+    learner.model.train()
+    torch.testing.assert_close(learner.features(stream), expected)
+    assert learner.model.training

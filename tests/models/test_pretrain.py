@@ -1,0 +1,192 @@
+"""Making backbones: what moves, what the losses are, and that the files load back."""
+
+import math
+
+import pytest
+import torch
+
+from convs.clip import build_clip
+from convs.model import Model
+from convs.vit import build_vit
+from models.pretrain import PretrainLearner
+from utils.checkpoint import write_tensors
+from utils.errors import ConfigError
+from utils.streams import TensorStream
+
+
+@pytest.fixture
+def session(tiny_sessions):
+    return tiny_sessions(4)[0]
+
+
+@pytest.fixture
+def build(tiny_model, recipe):
+    def make(name: str, **options) -> PretrainLearner:
+        return PretrainLearner(tiny_model(name), recipe(lr=1e-3, optimizer="adamw"), recipe(), **options)
+
+    return make
+
+
+def parameters(learner, prefix: str = "") -> set[str]:
+    return {name for name, _ in learner.model.named_parameters() if name.startswith(prefix)}
+
+
+def test_a_vit_is_trained_whole_at_both_levels(build, session, train):
+    learner = build("tiny_vit")
+    checked = []
+
+    @torch.no_grad()
+    def watch(phase):
+        learner.model.eval()
+        batch = next(phase.streams["train"].batches(6, 0))
+        terms = phase.loss({"train": batch})
+        for level, logits in learner.model(batch["image"]).logits.items():
+            by_hand = [
+                math.log(math.fsum(map(math.exp, row))) - row[label]
+                for row, label in zip(logits.double().tolist(), batch[level].tolist(), strict=True)
+            ]
+            assert terms[level].item() == pytest.approx(math.fsum(by_hand) / 6, rel=1e-5)
+            checked.append((level, logits.shape[1]))
+
+    moved = train(learner, session, watch)
+    assert moved == {"supervise": parameters(learner)}
+    assert checked == [("fine", 4), ("coarse", 2)]
+
+
+def test_a_clip_is_trained_whole_and_its_rows_are_worded_afterwards(build, session, train):
+    learner = build("tiny_clip")
+    before = parameters(learner)
+    assert train(learner, session) == {"contrast": before}
+    model, order = learner.model, session.order
+    with torch.no_grad():
+        for level in ("fine", "coarse"):
+            expected = model.backbone.name_features(list(getattr(order, level)), model.templates)
+            assert torch.equal(model.head(level).weight, expected)
+
+
+def test_with_a_locked_image_the_text_tower_alone_moves(build, session, train):
+    learner = build("tiny_clip", tune="text")
+    kinds = []
+
+    @torch.no_grad()
+    def watch(phase):
+        stream = phase.streams["train"]
+        learner.model.eval()
+        plain = next(session.stream("plain").batches(1000, 0))
+        torch.testing.assert_close(stream.fields["feature"], learner.model.backbone(plain["image"]))
+        assert all(torch.equal(stream.fields[level], plain[level]) for level in ("fine", "coarse"))
+        kinds.append(type(stream))
+
+    moved = train(learner, session, watch)["contrast"]
+    visual = parameters(learner, "backbone.net.visual.")
+    assert moved == parameters(learner, "backbone.") - visual
+    assert kinds == [TensorStream]
+    assert not visual & learner.state_dict().keys()
+
+
+def test_a_vit_has_no_text_tower_to_tune(build):
+    with pytest.raises(ConfigError, match=r"'tune'.*needs a text tower"):
+        build("tiny_vit", tune="text")
+
+
+def test_all_classes_come_in_one_session(build, tiny_sessions, train):
+    learner = build("tiny_vit")
+    with pytest.raises(ConfigError, match="all classes in one session"):
+        train(learner, tiny_sessions(2, 2)[0])
+
+
+@torch.no_grad()
+def test_the_contrast_pairs_images_with_the_names_of_their_classes(build, session):
+    learner = build("tiny_clip", alias_share=0.0)
+    learner.model.templates = ("{}",)
+    phase = next(learner.phases(session))
+    learner.model.eval()
+    batch = next(phase.streams["train"].batches(9, 0))
+    terms = phase.loss({"train": batch})
+    images = learner.model.backbone(batch["image"])
+    for level, fewest in (("fine", 3), ("coarse", 2)):
+        labels = batch[level].tolist()
+        present = sorted(set(labels))
+        assert len(present) >= fewest
+        texts = learner.model.backbone.encode_text([getattr(session.order, level)[label] for label in present])
+        positive = [[label == other for other in present] for label in labels]
+        expected = contrast(images.double(), texts.double(), positive, learner.model.backbone.scale.item())
+        assert terms[level].item() == pytest.approx(expected, rel=1e-4)
+
+
+def contrast(images: torch.Tensor, texts: torch.Tensor, positive: list[list[bool]], scale: float) -> float:
+    """Half the two directions' mean cross-entropies against the uniform distribution over the positives."""
+    logits = [[scale * torch.cosine_similarity(i, t, dim=0).item() for t in texts] for i in images]
+
+    def direction(rows, hits) -> float:
+        losses = []
+        for row, hit in zip(rows, hits, strict=True):
+            total = math.log(math.fsum(map(math.exp, row)))
+            losses.append(math.fsum(total - z for z, true in zip(row, hit, strict=True) if true) / sum(hit))
+        return math.fsum(losses) / len(losses)
+
+    return (direction(logits, positive) + direction(list(zip(*logits)), list(zip(*positive)))) / 2  # noqa: B905
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+@torch.no_grad()
+def test_classes_go_by_their_aliases_as_often_as_asked(build, session, monkeypatch, share):
+    learner = build("tiny_clip", alias_share=share)
+    heard = []
+    encode = learner.model.backbone.encode_text
+    monkeypatch.setattr(learner.model.backbone, "encode_text", lambda texts: heard.extend(texts) or encode(texts))
+    phase = next(learner.phases(session))
+    phase.loss({"train": next(phase.streams["train"].batches(100, 0))})
+    order = session.order
+    names = [other for name in order.fine for other in order.aliases[name]] if share else order.fine
+    wordings = {template.format(name) for name in (*names, *order.coarse) for template in learner.model.templates}
+    assert len(heard) == 4 + 2
+    assert set(heard) <= wordings
+
+
+def halved(net) -> dict[str, torch.Tensor]:
+    state = net.state_dict().items()
+    return {name: value.half().float() if value.is_floating_point() else value for name, value in state}
+
+
+def saved(learner, session, folder):
+    ((name, (tensors, notes)),) = learner.products(session).items()
+    assert name == "weights.safetensors"
+    assert {value.dtype for value in tensors.values() if value.is_floating_point()} == {torch.float16}
+    write_tensors(folder / name, tensors, notes)
+    return str(folder / name)
+
+
+def assert_same(net, expected: dict[str, torch.Tensor]) -> None:
+    assert net.state_dict().keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in net.state_dict().items())
+
+
+def test_a_vits_file_loads_back_with_its_rows(build, session, train, tmp_path):
+    learner = build("tiny_vit")
+    train(learner, session)
+    backbone = build_vit("tiny_vit", saved(learner, session, tmp_path))
+    assert_same(backbone.net, halved(learner.model.backbone.net))
+    assert {level: head.names for level, head in backbone.trained_heads.items()} == {
+        "fine": session.order.fine,
+        "coarse": session.order.coarse,
+    }
+    for level, head in backbone.trained_heads.items():
+        assert torch.equal(head.rows, learner.model.head(level).weight.half().float())
+
+
+def test_a_clips_file_loads_back(build, session, train, tmp_path):
+    learner = build("tiny_clip")
+    train(learner, session)
+    backbone = build_clip("tiny_clip", saved(learner, session, tmp_path))
+    assert_same(backbone.net, halved(learner.model.backbone.net))
+    assert backbone.trained_heads == {}
+
+
+def test_a_locked_towers_file_loads_back(small_lit, recipe, session, train, tmp_path):
+    backbone = build_clip("lit:test_vit", "random", 64)
+    learner = PretrainLearner(Model(backbone), recipe(), recipe(), tune="text")
+    moved = train(learner, session)["contrast"]
+    assert moved and not any(".visual." in name for name in moved)
+    loaded = build_clip("lit:test_vit", saved(learner, session, tmp_path), 64)
+    assert_same(loaded.net, halved(backbone.net))

@@ -1,0 +1,224 @@
+"""`utils.checkpoint`: whole files or none, damage and foreign configs refused, everything comes back."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from utils.checkpoint import RunCheckpoint, read_tensors, write_bytes, write_tensors
+from utils.errors import CheckpointError
+from utils.loop import Phase, Progress, Recipe, fit
+from utils.streams import TensorStream
+
+
+def full_disk(*args, **kwargs):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def progress(value=1.0, epoch=3):
+    return Progress(epoch, [torch.full((2, 2), value)], {0: {"momentum_buffer": torch.full((2, 2), value + 1)}})
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return RunCheckpoint(tmp_path / "run" / "checkpoint", "abc")
+
+
+def refused(act):
+    with pytest.raises(CheckpointError) as caught:
+        act()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_tensors_and_notes_come_back(tmp_path):
+    tensors = {
+        "half": torch.randn(3, 2).half(),
+        "whole": torch.arange(4),
+        "scalar": torch.tensor(2.5, dtype=torch.float64),
+        "none": torch.zeros(0, 3),
+        "turned": torch.arange(6.0).reshape(2, 3).T,
+        "spread": torch.tensor([1.0, 2.0]).expand(3, 2),
+        "weight": nn.Parameter(torch.ones(2)),
+    }
+    write_tensors(tmp_path / "a" / "b.safetensors", tensors, {"names": ["Škoda", "BYD"], "epoch": 3})
+    saved = read_tensors(tmp_path / "a" / "b.safetensors")
+    assert saved.notes == {"names": ["Škoda", "BYD"], "epoch": 3} and saved.tensors.keys() == tensors.keys()
+    for name, value in tensors.items():
+        assert saved.tensors[name].dtype == value.dtype and torch.equal(saved.tensors[name], value.detach())
+    assert os.listdir(tmp_path / "a") == ["b.safetensors"]
+
+
+def test_tied_and_overlapping_tensors_are_written_apart(tmp_path):
+    table = torch.arange(12.0).reshape(4, 3)
+    tensors = {"table": table, "tied": table, "row": table[1], "upper": table[:3], "lower": table[1:]}
+    write_tensors(tmp_path / "x", tensors, {})
+    saved = read_tensors(tmp_path / "x").tensors
+    assert all(torch.equal(saved[name], value) for name, value in tensors.items())
+
+
+def test_nothing_saved_yet(checkpoint):
+    assert checkpoint.load_session() is None and checkpoint.load_phase(0, 0) is None
+    checkpoint.clear()
+    assert not checkpoint.folder.exists()
+
+
+@pytest.mark.parametrize("failing", ["write", "flush", "move"])
+def test_a_full_disk_leaves_the_last_checkpoint_and_no_half_file(checkpoint, monkeypatch, failing):
+    checkpoint.save_session({"x": torch.ones(3)}, {"session": 0})
+    file = checkpoint.folder / "session.safetensors"
+    with monkeypatch.context() as patched:
+        if failing == "write":
+            patched.setattr(Path, "open", full_disk)
+        elif failing == "flush":
+            patched.setattr(os, "fsync", full_disk)
+        else:
+            patched.setattr(os, "replace", full_disk)
+            patched.setattr(Path, "replace", full_disk)
+        message = refused(lambda: checkpoint.save_session({"x": torch.zeros(3)}, {"session": 1}))
+    assert str(file) in message and "No space left" in message
+    assert os.listdir(checkpoint.folder) == ["session.safetensors"]
+    saved = checkpoint.load_session()
+    assert saved.tensors["x"].tolist() == [1, 1, 1] and saved.notes["session"] == 0
+
+
+def test_a_session_that_could_not_be_saved_keeps_its_phases(checkpoint, monkeypatch):
+    checkpoint.save_phase(0, 0, progress(), finished=True)
+    monkeypatch.setattr(os, "fsync", full_disk)
+    refused(lambda: checkpoint.save_session({}, {}))
+    assert checkpoint.load_phase(0, 0)[1]
+
+
+def test_a_process_killed_while_writing_leaves_the_old_file(checkpoint, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def kill(*args):
+        raise Killed
+
+    checkpoint.save_phase(0, 0, progress(1.0), finished=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", kill)
+        with pytest.raises(Killed):
+            checkpoint.save_phase(0, 0, progress(2.0), finished=False)
+    (tmp,) = checkpoint.folder.glob("*.part")  # nobody was left to remove it
+    assert checkpoint.load_phase(0, 0)[0].params[0].unique().tolist() == [1.0]
+    checkpoint.save_session({}, {})
+    assert not tmp.exists() and checkpoint.load_session().tensors == {}
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    message = refused(lambda: write_bytes(tmp_path / "file" / "below" / "x", b"content"))
+    assert "cannot be written (Not a directory)" in message
+    (tmp_path / "folder").mkdir()
+    assert "cannot be written (Is a directory)" in refused(lambda: write_bytes(tmp_path / "folder", b"content"))
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+def test_a_truncated_file_is_refused(checkpoint, share):
+    checkpoint.save_session({"x": torch.randn(100)}, {})
+    checkpoint.save_phase(1, 0, progress(), finished=False)
+    for name in ("session", "phase_0"):
+        file = checkpoint.folder / f"{name}.safetensors"
+        file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+        act = checkpoint.load_session if name == "session" else lambda: checkpoint.load_phase(1, 0)
+        message = refused(act)
+        assert f"{file}: the checkpoint is damaged" in message and "--resume" in message
+
+
+@pytest.mark.parametrize("content", [b"not a checkpoint", b"\xff" * 100, b"PK\x03\x04" * 50])
+def test_a_file_of_another_kind_is_refused(tmp_path, content):
+    (tmp_path / "x").write_bytes(content)
+    assert "damaged" in refused(lambda: read_tensors(tmp_path / "x"))
+
+
+def test_any_flipped_byte_of_the_header_is_refused_or_harmless(checkpoint):
+    checkpoint.save_session({"x": torch.ones(4)}, {"session": 0})
+    file = checkpoint.folder / "session.safetensors"
+    whole = file.read_bytes()
+    for place in range(len(whole) - 16):  # the last 16 bytes are the values
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        refused(checkpoint.load_session)
+
+
+def test_another_config_is_refused(checkpoint):
+    checkpoint.save_session({"x": torch.ones(1)}, {})
+    checkpoint.save_phase(1, 0, progress(), finished=False)
+    other = RunCheckpoint(checkpoint.folder, "xyz")
+    for act in (other.load_session, lambda: other.load_phase(1, 0)):
+        message = refused(act)
+        assert "another config" in message and "abc" in message and "xyz" in message
+
+
+def test_weights_of_another_kind_are_no_checkpoint(checkpoint):
+    write_tensors(checkpoint.folder / "session.safetensors", {"x": torch.ones(1)}, {})
+    assert "another config" in refused(checkpoint.load_session)
+
+
+def test_a_phase_of_another_session_is_ignored(checkpoint):
+    checkpoint.save_phase(1, 0, progress(), finished=True)
+    checkpoint.save_session({}, {})
+    checkpoint.save_phase(1, 0, progress(), finished=True)  # as if the process had died before dropping it
+    assert checkpoint.load_phase(2, 0) is None and checkpoint.load_phase(0, 0) is None
+    assert checkpoint.load_phase(1, 0) is not None and checkpoint.load_phase(1, 1) is None
+
+
+def test_the_end_of_a_session_drops_its_phases(checkpoint):
+    for phase in range(12):
+        checkpoint.save_phase(0, phase, progress(float(phase)), finished=phase < 11)
+    assert checkpoint.load_phase(0, 11)[0].params[0][0, 0] == 11
+    checkpoint.save_session({"x": torch.ones(1)}, {"session": 0})
+    assert os.listdir(checkpoint.folder) == ["session.safetensors"]
+
+
+def test_a_phase_is_replaced_and_finished_ones_keep_no_optimizer(checkpoint):
+    checkpoint.save_phase(0, 0, progress(1.0, epoch=1), finished=False)
+    checkpoint.save_phase(0, 0, progress(2.0, epoch=2), finished=False)
+    found, finished = checkpoint.load_phase(0, 0)
+    assert (found.epoch, finished) == (2, False) and found.optimizer[0]["momentum_buffer"][0, 0] == 3.0
+    checkpoint.save_phase(0, 0, progress(4.0, epoch=5), finished=True)
+    found, finished = checkpoint.load_phase(0, 0)
+    assert (found.epoch, finished, found.optimizer) == (5, True, {}) and found.params[0][0, 0] == 4.0
+
+
+def test_parameters_keep_their_order_beyond_ten(checkpoint):
+    params = [torch.full((1,), float(place)) for place in range(23)]
+    checkpoint.save_phase(0, 0, Progress(1, params, {}), finished=False)
+    assert [value.item() for value in checkpoint.load_phase(0, 0)[0].params] == list(range(23))
+
+
+@pytest.mark.parametrize(("optimizer", "names"), [("adamw", {"step", "exp_avg", "exp_avg_sq"}), ("sgd", None)])
+def test_the_optimizers_state_survives(checkpoint, optimizer, names):
+    net, kept = nn.Linear(3, 2), []
+
+    def keep(progress):
+        checkpoint.save_phase(0, 0, progress, finished=False)
+        kept.append({place: dict(state) for place, state in progress.optimizer.items()})
+
+    stream = TensorStream({"x": torch.randn(7, 3)})
+    recipe = Recipe(epochs=1, lr=0.1, batch_size=2, optimizer=optimizer)
+    phase = Phase("p", net, {"x": stream}, lambda b: {"l": net(b["x"]["x"]).square().mean()}, net.parameters(), recipe)
+    fit(phase, seed=0, after_epoch=keep)
+    found = checkpoint.load_phase(0, 0)[0].optimizer
+    assert found.keys() == kept[0].keys() == {0, 1}
+    for place, state in kept[0].items():
+        assert found[place].keys() == state.keys() == (names or {"momentum_buffer"})
+        for name, value in state.items():
+            assert torch.equal(found[place][name], value) and found[place][name].shape == value.shape
+    if optimizer == "adamw":
+        assert found[0]["step"].ndim == 0 and found[0]["step"] == 4  # 7 rows in steps of 2
+
+
+def test_clear_forgets_the_checkpoint_and_nothing_else(checkpoint):
+    checkpoint.save_session({}, {})
+    checkpoint.save_phase(1, 0, progress(), finished=False)
+    (checkpoint.folder / "phase_1.safetensors.part").write_bytes(b"half")
+    (checkpoint.folder / "notes.txt").write_text("the user's own")
+    checkpoint.clear()
+    assert os.listdir(checkpoint.folder) == ["notes.txt"]
+    assert checkpoint.load_session() is None and checkpoint.load_phase(1, 0) is None

@@ -1,0 +1,389 @@
+"""`utils.loop`: the schedule and SGD by hand, who moves, hooks, divergence, resume, gather."""
+
+import logging
+import math
+from collections import Counter
+
+import pytest
+import torch
+from torch import nn
+
+from utils.checkpoint import RunCheckpoint
+from utils.errors import CheckpointError, DivergenceError, LetheError
+from utils.loop import CHECK_EVERY, Phase, Progress, Recipe, fit, gather, load_params
+from utils.streams import TensorStream
+
+
+class Point(nn.Module):
+    """One parameter vector; its loss is ½·curvature·(w − target)²."""
+
+    def __init__(self, *start):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(start, dtype=torch.float64))
+
+
+def ordered(count):
+    return TensorStream({"x": torch.arange(float(count))}, shuffle=False)
+
+
+def phase_of(module, loss, recipe, streams=None, params=None, **hooks):
+    params = module.parameters() if params is None else params
+    return Phase("test", module, streams or {"train": ordered(3)}, loss, params, recipe, **hooks)
+
+
+@pytest.fixture
+def lines():
+    """What the loop logs."""
+    log, found = logging.getLogger("lethe"), []
+    handler, level = logging.Handler(), log.level
+    handler.emit = lambda record: found.append(record.getMessage())
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    yield found
+    log.removeHandler(handler)
+    log.setLevel(level)
+
+
+# the learning rate
+
+
+@pytest.mark.parametrize(
+    ("epoch", "rate"), [(0, 0.4), (1, 0.1 + 0.3 * 0.75), (1.5, 0.25), (2, 0.1 + 0.3 * 0.25), (3, 0.1)]
+)
+def test_cosine_rate_by_hand(epoch, rate):
+    # (1 + cos(π·e/3)) / 2 = 1, 3/4, 1/2, 1/4, 0
+    assert Recipe(epochs=3, lr=0.4, min_lr=0.1).rate(epoch, step=1000) == pytest.approx(rate)
+
+
+def test_cosine_rate_is_torchs_schedule():
+    recipe = Recipe(epochs=7, lr=0.3, min_lr=0.01)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 7, eta_min=0.01)
+    for epoch in range(7):
+        assert recipe.rate(epoch, 0) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+        optimizer.step()
+        schedule.step()
+
+
+def test_constant_rate_and_warmup():
+    constant = Recipe(epochs=5, lr=0.2, schedule="constant")
+    assert [constant.rate(epoch, 10) for epoch in (0, 2, 4)] == [0.2, 0.2, 0.2]
+    warm = Recipe(epochs=5, lr=0.2, schedule="constant", warmup_steps=4)
+    assert [warm.rate(0, step) for step in range(6)] == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.2, 0.2])
+    both = Recipe(epochs=2, lr=0.2, warmup_steps=10)  # epoch 1 of 2: half the rate, six tenths of it
+    assert both.rate(1, 5) == pytest.approx(0.2 * 0.5 * 0.6)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"optimizer": "lion"}, {"schedule": "step"}, {"epochs": -1}, {"batch_size": 0}, {"lr": 0.0}, {"lr": -1.0}],
+)
+def test_recipe_refuses(wrong):
+    with pytest.raises(ValueError):
+        Recipe(**{"epochs": 1, "lr": 0.1, **wrong})
+
+
+@pytest.mark.parametrize("streams", [{}, {"train": ordered(3), "forget": ordered(0)}, {"train": ordered(0)}])
+def test_phase_refuses_streams_without_examples(streams):
+    with pytest.raises(ValueError, match="at least one example"):
+        Phase("test", nn.Identity(), streams, lambda batches: {}, [], Recipe(epochs=1, lr=0.1))
+
+
+# the steps
+
+
+def test_three_steps_of_sgd_by_hand():
+    point, lr, decay, momentum = Point(2.0, -1.0), 0.1, 0.05, 0.9
+    curvature, target = [3.0, 0.5], [0.5, 4.0]
+
+    def loss(batches):
+        return {"quadratic": (torch.tensor(curvature) / 2 * (point.w - torch.tensor(target)) ** 2).sum()}
+
+    recipe = Recipe(epochs=1, lr=lr, batch_size=1, weight_decay=decay, momentum=momentum)
+    fit(phase_of(point, loss, recipe), seed=0)
+    expected = []
+    for w, bend, goal in zip([2.0, -1.0], curvature, target, strict=True):
+        speed = 0.0
+        for _ in range(3):
+            speed = momentum * speed + bend * (w - goal) + decay * w
+            w -= lr * speed
+        expected.append(w)
+    assert point.w.tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_rate_falls_per_epoch_and_rises_per_step():
+    point, seen = Point(0.0), []
+    recipe = Recipe(epochs=2, lr=0.8, batch_size=1, momentum=0.0, warmup_steps=4)
+
+    def after_step():
+        seen.append(point.w.item())
+
+    fit(phase_of(point, lambda batches: {"slope": -point.w.sum()}, recipe, after_step=after_step), seed=0)
+    rates = [after - before for before, after in zip([0.0, *seen], seen, strict=False)]
+    # warm-up 1/4, 2/4, 3/4, then full; epoch 1 of 2 halves the rate
+    assert rates == pytest.approx([0.2, 0.4, 0.6, 0.4, 0.4, 0.4])
+
+
+def test_first_step_of_adam_and_adamw_by_hand():
+    for name, expected in [("adam", 2.0 - 0.1), ("adamw", 2.0 * (1 - 0.1 * 0.5) - 0.1)]:
+        point = Point(2.0)  # a first Adam step is lr·sign(g); AdamW shrinks the weight apart from it
+        recipe = Recipe(epochs=1, lr=0.1, batch_size=3, optimizer=name, weight_decay=0.5)
+        fit(phase_of(point, lambda batches, point=point: {"slope": 3 * point.w.sum()}, recipe), seed=0)
+        assert point.w.item() == pytest.approx(expected, rel=1e-7)
+
+
+def test_the_sum_of_the_terms_is_minimised_and_each_is_logged(lines):
+    point = Point(1.0)
+    recipe = Recipe(epochs=2, lr=0.1, batch_size=2, momentum=0.0, schedule="constant")
+
+    def loss(batches):  # slopes 2 and 3 with opposite signs; the mean of x is 0.5, then 2
+        return {"up": -2 * point.w.sum(), "down": 3 * point.w.sum(), "batch": batches["train"]["x"].mean()}
+
+    fit(phase_of(point, loss, recipe), seed=0, task=4)
+    assert point.w.item() == pytest.approx(1.0 - 4 * 0.1)
+    # the weights of epoch 1 are 1.0 and 0.9: means −1.9, 2.85, 1.25
+    assert lines[0] == "Task 4, Epoch 1/2 => Loss 2.200 (test: up -1.900, down 2.850, batch 1.250)"
+    assert lines[1].startswith("Task 4, Epoch 2/2 => Loss 2.0") and len(lines) == 2
+
+
+def test_only_the_given_parameters_get_gradients_or_move():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2), nn.Linear(2, 1))
+    unused = nn.Parameter(torch.ones(2))
+    before = [parameter.detach().clone() for parameter in net.parameters()]
+    recipe = Recipe(epochs=2, lr=0.1, weight_decay=0.1)
+    moved = [*net[1].parameters(), unused]
+    grads = []
+
+    def after_backward():
+        grads.append([parameter.grad is not None for parameter in net.parameters()])
+
+    loss = {"sum": lambda: net(torch.ones(5, 3)).square().sum()}
+    phase = phase_of(
+        net, lambda b: {k: f() for k, f in loss.items()}, recipe, params=iter(moved), after_backward=after_backward
+    )
+    fit(phase, seed=0)
+    changed = [not torch.equal(old, new) for old, new in zip(before, net.parameters(), strict=True)]
+    assert changed == [False, False, True, True, False, False]
+    assert grads == [changed] * 2 and unused.grad is None and unused.tolist() == [1, 1]
+
+
+def test_hooks_come_after_backward_and_after_the_step():
+    point, events = Point(1.0), []
+
+    def loss(batches):
+        events.append(("loss", point.w.item(), point.w.grad))
+        return {"slope": 2 * point.w.sum()}
+
+    def after_backward():
+        events.append(("backward", point.w.item(), point.w.grad.item()))
+        point.w.grad.mul_(0.5)
+
+    def after_step():
+        events.append(("step", round(point.w.item(), 9), point.w.grad.item()))
+
+    recipe = Recipe(epochs=1, lr=0.1, batch_size=3, momentum=0.0)
+    fit(phase_of(point, loss, recipe, after_backward=after_backward, after_step=after_step), seed=0)
+    assert events == [("loss", 1.0, None), ("backward", 1.0, 2.0), ("step", 0.9, 1.0)]  # the halved gradient counts
+
+
+def test_gradients_do_not_add_up_over_steps():
+    point, slopes = Point(1.0), []
+    recipe = Recipe(epochs=1, lr=0.1, batch_size=1)
+    hook = {"after_backward": lambda: slopes.append(point.w.grad.item())}
+    fit(phase_of(point, lambda batches: {"slope": 2 * point.w.sum()}, recipe, **hook), seed=0)
+    assert slopes == [2.0, 2.0, 2.0]
+
+
+def test_the_module_is_in_training_mode_only_while_the_phase_lasts():
+    point, modes = Point(1.0), []
+    point.eval()
+
+    def loss(batches):
+        modes.append(point.training)
+        return {"slope": point.w.sum()}
+
+    fit(phase_of(point, loss, Recipe(epochs=1, lr=0.1)), seed=0)
+    assert modes == [True] and not point.training
+
+
+def test_no_epochs_leave_everything_as_it_is():
+    point, calls = Point(1.0), []
+    fit(phase_of(point, calls.append, Recipe(epochs=0, lr=0.1)), seed=0, after_epoch=calls.append)
+    assert point.w.item() == 1.0 and not calls
+
+
+# the streams
+
+
+def drawn_by(lead, others, epochs, batch_size, seed=0):
+    """What every step saw, epoch by epoch."""
+    point, steps = Point(0.0), [[]]
+
+    def loss(batches):
+        steps[-1].append({name: batch["x"].tolist() for name, batch in batches.items()})
+        return {"slope": point.w.sum()}
+
+    phase = phase_of(point, loss, Recipe(epochs=epochs, lr=0.1, batch_size=batch_size), {"lead": lead} | others)
+    fit(phase, seed=seed, after_epoch=lambda progress: steps.append([]))
+    return steps[:-1]
+
+
+def test_the_first_stream_sets_the_length_and_the_others_are_cycled():
+    (epoch,) = drawn_by(ordered(7), {"short": ordered(3), "long": ordered(50)}, epochs=1, batch_size=2)
+    assert [step["lead"] for step in epoch] == [[0, 1], [2, 3], [4, 5], [6]]
+    assert [step["short"] for step in epoch] == [[0, 1], [2], [0, 1], [2]]
+    assert [step["long"] for step in epoch] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+def test_every_pass_is_shuffled_anew_and_every_epoch_too():
+    lead = TensorStream({"x": torch.arange(40)})
+    short = TensorStream({"x": torch.arange(20)})
+    epochs = drawn_by(lead, {"short": short}, epochs=2, batch_size=10)
+    passes = []
+    for steps in epochs:
+        assert Counter(value for step in steps for value in step["lead"]) == Counter(range(40))
+        passes += [steps[0]["short"] + steps[1]["short"], steps[2]["short"] + steps[3]["short"]]
+    assert all(sorted(order) == list(range(20)) for order in passes)
+    assert len({tuple(order) for order in passes}) == 4
+    assert epochs[0] != epochs[1]
+    assert epochs == drawn_by(lead, {"short": short}, epochs=2, batch_size=10)
+    assert epochs != drawn_by(lead, {"short": short}, epochs=2, batch_size=10, seed=1)
+
+
+# divergence
+
+
+def diverging(at, epoch, value, epochs=3, steps=130):
+    """Fit with the second term no longer finite at a step (counted from 1); returns the message and the epochs done."""
+    point, done, count = Point(1.0), [], [0]
+
+    def loss(batches):
+        count[0] += 1
+        now = value if count[0] == (epoch - 1) * steps + at else 1.0
+        return {"first": point.w.sum(), "second": point.w.sum() * now, "third": point.w.sum()}
+
+    phase = phase_of(point, loss, Recipe(epochs=epochs, lr=1e-6, batch_size=1), {"train": ordered(steps)})
+    with pytest.raises(DivergenceError) as caught:
+        fit(phase, seed=0, after_epoch=lambda progress: done.append(progress.epoch))
+    return str(caught.value), done
+
+
+@pytest.mark.parametrize("at", [1, CHECK_EVERY, CHECK_EVERY + 1, 2 * CHECK_EVERY + 7, 130])
+@pytest.mark.parametrize(("value", "written"), [(math.nan, "nan"), (-math.inf, "-inf")])
+def test_divergence_names_term_epoch_and_step(at, value, written):
+    message, done = diverging(at, epoch=2, value=value)
+    assert f"'second' became {written} in phase 'test', epoch 2, step {at};" in message and "\n" not in message
+    assert done == [1]  # the epoch that diverged was not handed on to be saved
+
+
+def test_divergence_is_the_users_to_mend():
+    assert issubclass(DivergenceError, LetheError)
+
+
+# going on from a saved epoch
+
+
+class Noisy(nn.Module):
+    """A small net with dropout, the same whenever it is made."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(7)
+        self.layers = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 3))
+
+    def phase(self, recipe):
+        generator = torch.Generator().manual_seed(1)
+        rows = {"x": torch.randn(11, 5, generator=generator), "y": torch.randint(3, (11,), generator=generator)}
+        streams = {"train": TensorStream(rows), "other": TensorStream({"x": rows["x"][:3]})}
+
+        def loss(batches):
+            logits = self.layers(batches["train"]["x"])
+            small = self.layers(batches["other"]["x"]).square().mean()
+            return {"ce": nn.functional.cross_entropy(logits, batches["train"]["y"]), "small": 0.1 * small}
+
+        return Phase("noisy", self, streams, loss, list(self.parameters())[1:], recipe)  # the first weight is frozen
+
+    def state(self):
+        return [parameter.detach().clone() for parameter in self.parameters()]
+
+
+class Cut(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "plain"])
+@pytest.mark.parametrize("cut", [1, 3])
+def test_an_interrupted_phase_ends_bit_equal(tmp_path, optimizer, cut):
+    kind = {"optimizer": "sgd", "momentum": 0.0} if optimizer == "plain" else {"optimizer": optimizer}
+    recipe = Recipe(epochs=5, lr=0.05, batch_size=4, weight_decay=0.01, warmup_steps=5, **kind)
+    whole = Noisy()
+    fit(whole.phase(recipe), seed=3)
+
+    def keep(progress):
+        RunCheckpoint(tmp_path, "abc").save_phase(2, 0, progress, finished=False)
+        if progress.epoch == cut:
+            raise Cut
+
+    with pytest.raises(Cut):
+        fit(Noisy().phase(recipe), seed=3, after_epoch=keep)
+    progress, finished = RunCheckpoint(tmp_path, "abc").load_phase(2, 0)
+    assert progress.epoch == cut and not finished
+    torch.rand(100)  # another process stands elsewhere in the generator
+    resumed, later = Noisy(), []
+    fit(resumed.phase(recipe), seed=3, start=progress, after_epoch=lambda progress: later.append(progress.epoch))
+    assert later == list(range(cut + 1, 6))
+    assert all(map(torch.equal, resumed.state(), whole.state()))
+    assert not all(map(torch.equal, whole.state(), Noisy().state()))
+
+
+def test_a_finished_phase_is_loaded_and_not_fitted(tmp_path):
+    recipe = Recipe(epochs=2, lr=0.05)
+    trained, checkpoint = Noisy(), RunCheckpoint(tmp_path, "abc")
+    phase = trained.phase(recipe)
+    fit(phase, seed=0)
+    checkpoint.save_phase(0, 1, Progress(2, list(phase.params), {}), finished=True)
+    progress, finished = checkpoint.load_phase(0, 1)
+    fresh = Noisy()
+    load_params(progress, fresh.phase(recipe).params)
+    assert finished and all(map(torch.equal, fresh.state(), trained.state()))
+
+
+def test_parameters_of_another_module_are_refused_before_any_is_copied():
+    net = nn.Linear(3, 2)
+    before = [parameter.detach().clone() for parameter in net.parameters()]
+    whole, row = torch.zeros(2, 3), torch.zeros(3)  # the row would spread over a matrix without a word
+    for saved in ([whole], [whole, torch.zeros(3)], [row, torch.zeros(2)], [whole, torch.zeros(2), row]):
+        with pytest.raises(CheckpointError, match="other parameters"):
+            load_params(Progress(1, saved, {}), net.parameters())
+        phase = phase_of(net, lambda batches: {}, Recipe(epochs=2, lr=0.1))
+        with pytest.raises(CheckpointError, match="other parameters"):
+            fit(phase, seed=0, start=Progress(1, saved, {}))
+    assert all(map(torch.equal, before, net.parameters()))
+
+
+def test_another_seed_ends_elsewhere():
+    ends = []
+    for seed in (0, 1):
+        net = Noisy()
+        fit(net.phase(Recipe(epochs=1, lr=0.05)), seed=seed)
+        ends.append(net.state())
+    assert not torch.equal(ends[0][1], ends[1][1])
+
+
+# gather
+
+
+def test_gather_keeps_the_streams_order_whatever_the_batch():
+    stream = TensorStream({"x": torch.arange(12.0).reshape(6, 2)}, shuffle=False)
+    layer = nn.Linear(2, 3)
+    for size in (1, 4, 100):
+        found = gather(layer, lambda batch: {"y": layer(batch["x"]), "x": batch["x"]}, stream, batch_size=size)
+        assert torch.equal(found["x"], stream.fields["x"]) and not found["y"].requires_grad
+        assert torch.allclose(found["y"], layer(stream.fields["x"]).detach())
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_gather_computes_in_evaluation_mode_and_restores_the_modules(mode):
+    layer = nn.Dropout(0.5).train(mode)
+    found = gather(layer, lambda batch: {"y": layer(batch["x"])}, ordered(30))
+    assert torch.equal(found["y"], torch.arange(30.0)) and layer.training is mode

@@ -1,0 +1,110 @@
+"""`utils.losses` against the formulas, term by term in Python's floats."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from utils.losses import contrastive, cosface, same
+
+
+def cosface_by_hand(logits, labels, margin):
+    """−log( e^{z_y − m} / (e^{z_y − m} + Σ_{j≠y} e^{z_j}) ), averaged."""
+    total = 0.0
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        own = math.exp(row[label] - margin)
+        others = sum(math.exp(value) for column, value in enumerate(row) if column != label)
+        total -= math.log(own / (own + others))
+    return total / len(logits)
+
+
+def contrastive_by_hand(image, text, positive, scale):
+    """Both directions' mean cross-entropy against the uniform distribution over the positives."""
+    logits = [[scale * sum(a * b for a, b in zip(x, y, strict=True)) for y in text.tolist()] for x in image.tolist()]
+    fits = positive.tolist()
+
+    def direction(scores, wanted):
+        total = 0.0
+        for row, marks in zip(scores, wanted, strict=True):
+            norm = math.log(sum(math.exp(value) for value in row))
+            total += sum(norm - value for value, mark in zip(row, marks, strict=True) if mark) / sum(marks)
+        return total / len(scores)
+
+    columns = [list(column) for column in zip(*logits, strict=True)]
+    return (direction(logits, fits) + direction(columns, [list(column) for column in zip(*fits, strict=True)])) / 2
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+@pytest.mark.parametrize("margin", [0.0, 2.0, 6.0])
+def test_cosface_is_the_formula(classes, margin):
+    generator = torch.Generator().manual_seed(classes)
+    logits = 20 * (2 * torch.rand(5, classes, generator=generator, dtype=torch.float64) - 1)
+    labels = torch.randint(classes, (5,), generator=generator)
+    assert cosface(logits, labels, margin).item() == pytest.approx(cosface_by_hand(logits, labels, margin), rel=1e-12)
+
+
+def test_cosface_of_one_class_is_zero():
+    logits = torch.tensor([[3.0], [-20.0]])
+    assert cosface(logits, torch.tensor([0, 0]), 6.0).item() == 0.0
+
+
+def test_cosface_of_two_classes_and_of_ties():
+    # e^{2 − 1} against e^{1}: even
+    assert cosface(torch.tensor([[2.0, 1.0]]), torch.tensor([0]), 1.0).item() == pytest.approx(math.log(2))
+    ties = torch.full((3, 4), 5.0, dtype=torch.float64)
+    labels = torch.tensor([0, 1, 3])
+    assert cosface(ties, labels).item() == pytest.approx(math.log(4), rel=1e-12)
+    assert cosface(ties, labels, 2.0).item() == pytest.approx(math.log(1 + 3 * math.exp(2)), rel=1e-12)
+
+
+def test_cosface_without_margin_is_cross_entropy_and_with_one_it_is_larger():
+    logits = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 4, 2, 1, 3, 3])
+    assert torch.equal(cosface(logits, labels), F.cross_entropy(logits, labels))
+    assert cosface(logits, labels, 0.3) > cosface(logits, labels)
+
+
+def test_cosface_gradient_is_softmax_of_the_lowered_logits():
+    logits = torch.tensor([[1.0, 0.5, -1.0]], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(cosface(logits, torch.tensor([0]), 0.7), logits)
+    lowered = [math.exp(0.3), math.exp(0.5), math.exp(-1.0)]
+    expected = [value / sum(lowered) - (place == 0) for place, value in enumerate(lowered)]
+    assert slope[0].tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_cosface_stays_finite_at_large_scales():
+    assert cosface(torch.tensor([[-64.0, 64.0]]), torch.tensor([0]), 64.0).item() == pytest.approx(192.0)
+
+
+@pytest.mark.parametrize(
+    ("image_labels", "text_labels"),
+    [([0, 1, 2], [0, 1, 2]), ([0, 0, 1, 2, 1], [0, 1, 2]), ([0, 1], [1, 0, 0, 1, 1]), ([0, 0], [0])],
+)
+def test_contrastive_is_the_double_loop(image_labels, text_labels):
+    generator = torch.Generator().manual_seed(len(image_labels))
+    image = F.normalize(torch.randn(len(image_labels), 4, generator=generator, dtype=torch.float64), dim=1)
+    text = F.normalize(torch.randn(len(text_labels), 4, generator=generator, dtype=torch.float64), dim=1)
+    positive = same(torch.tensor(image_labels), torch.tensor(text_labels))
+    expected = contrastive_by_hand(image, text, positive, 10.0)
+    assert contrastive(image, text, positive, 10.0).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_contrastive_with_one_positive_is_clips_loss():
+    image = F.normalize(torch.randn(3, 4, generator=torch.Generator().manual_seed(1)), dim=1)
+    text = F.normalize(torch.randn(3, 4, generator=torch.Generator().manual_seed(2)), dim=1)
+    logits, diagonal = 5.0 * image @ text.T, torch.arange(3)
+    clip = (F.cross_entropy(logits, diagonal) + F.cross_entropy(logits.T, diagonal)) / 2
+    assert contrastive(image, text, torch.eye(3, dtype=torch.bool), 5.0).item() == pytest.approx(clip.item(), rel=1e-6)
+
+
+def test_contrastive_teaches_its_temperature():
+    scale = torch.tensor(3.0, requires_grad=True)
+    contrastive(torch.eye(2), torch.eye(2), torch.eye(2, dtype=torch.bool), scale).backward()
+    # d/ds log(1 + e^{−s}) = −1 / (1 + e^{s})
+    assert scale.grad.item() == pytest.approx(-1 / (1 + math.exp(3.0)), rel=1e-5)
+
+
+def test_same():
+    agree = same(torch.tensor([3, 1]), torch.tensor([1, 3, 3]))
+    assert agree.dtype == torch.bool and agree.tolist() == [[False, True, True], [True, False, False]]
