@@ -29,7 +29,7 @@ def downloading(what: str, remedy: str) -> Iterator[None]:
     logging.disable(logging.CRITICAL)
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - hub clients raise dozens of unrelated types
+    except Exception as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise WeightsError(
             f"the weights of {what} could not be downloaded ({reason}…); fetch them where there is a network and set "

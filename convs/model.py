@@ -10,6 +10,7 @@ from convs.backbone import Backbone
 from convs.clip import ClipBackbone
 from convs.heads import CosineHead
 
+LEVELS = ("fine", "coarse")
 ROW_STD = 0.02  # spread of a fresh ViT row, SSIAT's
 
 
@@ -34,6 +35,7 @@ class Model(nn.Module):
         super().__init__()
         self.backbone, self.templates, self._scale = backbone, templates, scale
         self.heads = nn.ModuleDict()
+        self.reset_heads()
 
     @property
     def scale(self) -> Tensor | float:
@@ -51,7 +53,7 @@ class Model(nn.Module):
 
     def classify(self, features: Tensor) -> Output:
         """Raw features [B, D] → Output."""
-        return Output(features, {level: self.scale * head(features) for level, head in self.heads.items()})
+        return Output(features, {level: self.scale * head(features) for level, head in self.heads.items() if len(head)})
 
     @torch.no_grad()
     def grow(self, level: str, names: Sequence[str]) -> nn.Parameter | None:
@@ -63,10 +65,12 @@ class Model(nn.Module):
         return self.head(level).grow(self._initial_rows(names)) if names else None
 
     def head(self, level: str) -> CosineHead:
-        """The head of a level; the first call makes it."""
-        if level not in self.heads:
-            self.heads[level] = CosineHead(self.backbone.dim)
+        """The classifier of a level; without rows it says nothing in `Output`."""
         return self.heads[level]
+
+    def reset_heads(self) -> None:
+        """Drop all rows."""
+        self.heads.update({level: CosineHead(self.backbone.dim) for level in LEVELS})
 
     def _initial_rows(self, names: Sequence[str]) -> Tensor:
         if isinstance(self.backbone, ClipBackbone):

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from convs.model import Model, Output
 from data.sessions import Session
-from utils.loop import Phase, Recipe, Stream, gather
+from utils.errors import DivergenceError
+from utils.loop import Batch, Phase, Recipe, Stream, gather
 
 Product = tuple[dict[str, Tensor], dict[str, str]]
 
@@ -58,20 +59,28 @@ class Learner(ABC):
         return {}
 
     def tunable_ratio(self) -> float:
-        """The share of the parameters that training may move, in percent."""
+        """The share of the parameters that training may move, 0 to 1."""
         parameters = list(self.model.parameters())
-        return 100.0 * sum(p.numel() for p in parameters if p.requires_grad) / sum(p.numel() for p in parameters)
+        return sum(p.numel() for p in parameters if p.requires_grad) / sum(p.numel() for p in parameters)
 
     def recipe(self, session: Session) -> Recipe:
         """The recipe of a session."""
         return self.first if session.index == 0 else self.later
 
     def features(self, stream: Stream) -> Tensor:
-        """Raw features of a stream, [N, D], on the CPU."""
-        return self._gather(stream, lambda batch: {"features": self.model.backbone(batch["image"])})["features"]
+        """Raw features of a stream, [N, D], on the CPU.
 
-    def _gather(self, stream: Stream, compute) -> dict[str, Tensor]:
-        return gather(self.model, compute, stream, device=self.model.device)
+        Raises:
+            DivergenceError: one is not finite: the last step of training spoiled the weights.
+        """
+
+        def compute(batch: Batch) -> dict[str, Tensor]:
+            return {"features": self.model.backbone(batch["image"])}
+
+        features = gather(self.model, compute, stream, device=self.model.device)["features"]
+        if not features.isfinite().all():
+            raise DivergenceError("the model's features are no longer finite; lower the learning rate")
+        return features
 
 
 def remap(labels: Tensor, classes: tuple[int, ...]) -> Tensor:

@@ -8,15 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convs.clip import ClipBackbone
-from convs.model import Model, freeze
+from convs.model import LEVELS, Model, freeze
 from data.sessions import ClassOrder, Session
 from models.learner import Learner, Product
 from utils.errors import ConfigError
 from utils.loop import Batch, Phase, Recipe, Stream
 from utils.losses import contrastive, same
 from utils.streams import TensorStream
-
-LEVELS = ("fine", "coarse")
 
 
 class PretrainLearner(Learner):

@@ -29,7 +29,7 @@ class RetrainLearner(Learner):
     def phases(self, session: Session) -> Iterator[Phase]:
         """One phase on the images of all classes seen, over a fresh model."""
         self.model.backbone.load_state_dict(self.pretrained)
-        self.model.heads.clear()
+        self.model.reset_heads()
         self.model.grow("fine", [session.order.fine[label] for label in session.seen])
 
         def loss(batches: dict[str, Batch]) -> dict[str, Tensor]:

@@ -59,7 +59,7 @@ def tiny_sessions(toymini) -> Callable:
 
     def cut(*counts: int, grant_past: bool = False) -> list:
         look = (64, (0.5,) * 3, (0.5,) * 3, "bilinear")
-        transforms = {"train": train_transform(*look, (0.3, 1.0), True), "test": test_transform(*look, 1.0)}
+        transforms = {"train": train_transform(*look, crop_scale=(0.3, 1.0)), "test": test_transform(*look, 1.0)}
         requests = [LearnRequest(classes=count) for count in counts]
         return DataManager(toymini, requests, shuffle=False, **transforms).sessions(grant_past=grant_past)
 

@@ -64,7 +64,7 @@ def test_list_names_what_was_prepared(workplace, capsys):
     assert "mine" in [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
 
 
-def test_help_of_a_command_names_the_builders(capsys):
+def test_help_of_a_command_names_the_builders(workplace, capsys):
     with pytest.raises(SystemExit) as stop:
         lethe("prepare", "--help")
     assert stop.value.code == 0

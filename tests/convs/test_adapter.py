@@ -38,6 +38,13 @@ def shake(groups) -> None:
             torch.nn.init.normal_(parameter, std=0.3)
 
 
+def trained(backbone):
+    """The backbone with nothing left at its first value, norms and layer scales included."""
+    for parameter in backbone.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    return backbone
+
+
 def by_hand(x: torch.Tensor, adapter: ParallelAdapter, scale: float) -> torch.Tensor:
     hidden = (x @ adapter.down.weight.T + adapter.down.bias).clamp(min=0)
     return scale * (hidden @ adapter.up.weight.T + adapter.up.bias)
@@ -45,9 +52,9 @@ def by_hand(x: torch.Tensor, adapter: ParallelAdapter, scale: float) -> torch.Te
 
 @torch.no_grad()
 def test_a_timm_block_follows_the_formula():
-    backbone = build_vit("test_vit", "random", 32).double().eval()
+    backbone = build_vit("test_vit", "random", 32).eval()
     shake(inject_adapters(backbone, bottleneck=7, scale=0.3))
-    backbone.double()
+    trained(backbone).double()
     for block in backbone.blocks:
         x = torch.randn(2, 5, 64, dtype=torch.float64)
         middle = x + block.ls1(block.attn(block.norm1(x)))
@@ -59,7 +66,7 @@ def test_a_timm_block_follows_the_formula():
 def test_an_open_clip_block_follows_the_formula():
     backbone = build_clip("tiny_clip", "random").eval()
     shake(inject_adapters(backbone, bottleneck=9, scale=0.7))
-    backbone.double()
+    trained(backbone).double()
     for block in backbone.blocks:
         x = torch.randn(2, 6, 128, dtype=torch.float64)
         normed = block.ln_1(x)

@@ -81,7 +81,8 @@ def test_missing_empty_cut_and_foreign_files(tmp_path, name):
         read_weights(file)
     (save_file if name.endswith("safetensors") else torch.save)({"a": torch.zeros(100)}, file)
     whole = file.read_bytes()
-    for content in (b"", whole[: len(whole) // 2], b"GIF89a, not weights at all", bytes(range(256)) * 4):
+    odd = (b"\x80\x02e.", b"\x80\x02}q\x00X\x04\x00\x00\x00\xff\xff\xff\xffq\x01.", bytes(range(256)) * 4)
+    for content in (b"", whole[: len(whole) // 2], b"GIF89a, not weights at all", *odd):
         file.write_bytes(content)
         with pytest.raises(WeightsError, match=str(file)) as caught:
             read_weights(file)

@@ -9,7 +9,7 @@ from data.images import ImageSet, ImageStream
 from data.transforms import train_transform
 from utils.errors import DataError
 
-AUGMENT = train_transform(8, (0.5,) * 3, (0.5,) * 3, "bilinear", (0.2, 1.0), True)
+AUGMENT = train_transform(8, (0.5,) * 3, (0.5,) * 3, "bilinear", crop_scale=(0.2, 1.0))
 
 
 def image_set(indexed, cache_gb: float = 1.0, split: str = "train") -> ImageSet:
@@ -67,6 +67,12 @@ def test_an_images_augmentation_does_not_depend_on_its_company(pets):
     alone = one_pass(ImageStream(images, [7], AUGMENT, shuffle=False), 3)["image"][0]
     among = one_pass(ImageStream(images, range(13), AUGMENT, shuffle=True), 3)
     assert torch.equal(among["image"][among["item"].tolist().index(7)], alone)
+
+
+def test_two_images_of_a_pass_are_augmented_differently(pets):
+    twins = ImageSet(pets, "train", [3, 3], {"fine": torch.zeros(2, dtype=torch.long)})
+    one, other = one_pass(ImageStream(twins, range(2), AUGMENT, shuffle=False))["image"]
+    assert not torch.equal(one, other)
 
 
 def test_global_randomness_stays_as_it_was(pets):

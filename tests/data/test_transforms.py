@@ -56,6 +56,21 @@ def test_training_crops_follow_torchs_generator_and_flip_only_if_wanted():
     assert torch.equal((whole(image) * 255).round().to(torch.uint8), image)
 
 
+def test_a_crops_share_and_shape():
+    image = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    image[0], image[1] = torch.arange(32), torch.arange(32)[:, None]
+    options = {"crop_scale": (0.25, 0.25), "crop_ratio": (4, 4), "flip": False}  # 32 wide and 8 high
+    crop = transforms.train_transform(32, (0.0,) * 3, (1 / 255,) * 3, "bilinear", **options)
+    starts = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        across, down = crop(image)[:2]
+        torch.testing.assert_close(across, image[0].float(), rtol=0, atol=1e-3)
+        assert down.max() - down.min() == pytest.approx(7, abs=1e-3)
+        starts.add(round(down.min().item()))
+    assert len(starts) > 5
+
+
 def test_an_unknown_interpolation():
     with pytest.raises(ValueError, match="cubist"):
         transforms.test_transform(8, MEAN, STD, "cubist", 1.0)

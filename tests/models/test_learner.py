@@ -5,6 +5,7 @@ import torch
 
 from models.finetune import FinetuneLearner
 from models.learner import remap
+from utils.errors import DivergenceError
 
 
 def test_labels_become_positions():
@@ -18,11 +19,11 @@ def test_the_first_session_has_its_own_recipe(tiny_model, recipe, tiny_sessions)
 
 def test_all_weights_are_tunable_unless_frozen(tiny_model, recipe):
     learner = FinetuneLearner(tiny_model(), recipe(), recipe())
-    assert learner.tunable_ratio() == 100
+    assert learner.tunable_ratio() == 1
     learner.model.backbone.net.blocks.requires_grad_(False)
     inside = sum(parameter.numel() for parameter in learner.model.backbone.net.blocks.parameters())
     every = sum(parameter.numel() for parameter in learner.model.parameters())
-    assert learner.tunable_ratio() == pytest.approx(100 * (every - inside) / every)
+    assert learner.tunable_ratio() == pytest.approx((every - inside) / every)
 
 
 @torch.no_grad()
@@ -34,3 +35,11 @@ def test_features_come_in_the_streams_order_whatever_the_mode(tiny_model, recipe
     learner.model.train()
     torch.testing.assert_close(learner.features(stream), expected)
     assert learner.model.training
+
+
+@torch.no_grad()
+def test_features_of_spoiled_weights_are_refused(tiny_model, recipe, tiny_sessions):
+    learner = FinetuneLearner(tiny_model(), recipe(), recipe())
+    learner.model.backbone.net.norm.bias[3] = float("inf")
+    with pytest.raises(DivergenceError, match="no longer finite"):
+        learner.features(tiny_sessions(1)[0].stream("plain"))
