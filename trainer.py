@@ -24,7 +24,8 @@ from models import accepted, get_model, learner_class
 from models.evaluation import TOP, evaluate
 from models.learner import Learner
 from utils import plots, results
-from utils.checkpoint import RunCheckpoint, write_bytes, write_tensors
+from utils.atomic import write_text
+from utils.checkpoint import RunCheckpoint, write_tensors
 from utils.config import Config, Loaded, config_hash, log_stem, resolved
 from utils.environment import describe_environment
 from utils.errors import CheckpointError, ConfigError, WeightsError
@@ -58,7 +59,7 @@ def run(loaded: Loaded, *, resume: bool = False, strict_device: bool = False) ->
         table = results.seeds_table(list(zip(config.seed, summaries, strict=True)))
         stem = Path(config.logs) / log_stem(config, "seeds")
         file = stem.with_name(f"{stem.name}_{config_hash(config)}.md")  # seeds of another config keep their table
-        write_bytes(file, table.encode())
+        write_text(file, table)
         log.info("all seeds (%s)\n%s", file, table)
     return summaries
 
@@ -367,4 +368,4 @@ def _summary_at(folder: Path) -> dict | None:
 
 
 def _write_json(file: Path, content: dict) -> None:
-    write_bytes(file, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    write_text(file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -1,6 +1,6 @@
 """What every image tower looks like from outside."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ class TrainedHead:
     rows: Tensor
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """An image tower: `[B, 3, size, size]` → raw features `[B, dim]`.
 
     Attributes:

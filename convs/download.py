@@ -24,7 +24,7 @@ def downloading(what: str, remedy: str) -> Iterator[None]:
         what: the weights that were asked for.
         remedy: the setting that makes the download unnecessary.
     """
-    was_offline = constants.HF_HUB_OFFLINE
+    was_offline, was_silent = constants.HF_HUB_OFFLINE, logging.root.manager.disable
     constants.HF_HUB_OFFLINE = was_offline or not _reachable()
     logging.disable(logging.CRITICAL)
     try:
@@ -36,7 +36,7 @@ def downloading(what: str, remedy: str) -> Iterator[None]:
             f'{remedy}, or "weights": "random"'
         ) from error
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(was_silent)
         constants.HF_HUB_OFFLINE = was_offline
 
 

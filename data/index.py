@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from utils.atomic import write_text
 from utils.errors import DataError
 
 FIELDS = ("img_path", "coarse_label", "fine_label")
@@ -74,11 +75,10 @@ def read_set(name: str, folder: Path, root: Path | None = None) -> IndexedSet:
 
 def write_set(folder: Path, root: Path, splits: dict[str, Iterable[Record]], aliases: dict | None = None) -> None:
     """Write the index of a data set; a root inside or beside the folder is kept relative to it."""
-    folder.mkdir(parents=True, exist_ok=True)
     for split, records in splits.items():
         write_index(folder / f"{split}.jsonl", records)
     about = {"root": _portable(root, folder)} | ({"aliases": aliases} if aliases else {})
-    (folder / "set.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(folder / "set.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_index(file: Path) -> list[Record]:
@@ -102,9 +102,7 @@ def read_index(file: Path) -> list[Record]:
 def write_index(file: Path, records: Iterable[Record]) -> None:
     """Write records as jsonl, replacing the file at once."""
     rows = ({"img_path": r.path, "coarse_label": r.coarse, "fine_label": r.fine} for r in records)
-    part = file.with_name(file.name + ".part")
-    part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    part.replace(file)
+    write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def _record(line: str, place: str) -> Record:

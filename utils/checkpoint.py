@@ -1,13 +1,7 @@
-"""What a run needs to go on after it was cut: one file per finished session, one per phase of the session under way.
-
-Every file is written beside its place, flushed to the disk and moved there, so that a reader sees the old file or the
-new one and never half of one.
-"""
+"""What a run needs to go on after it was cut: one file per finished session, one per phase of the session under way."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from utils.atomic import write_bytes
 from utils.errors import CheckpointError
 from utils.loop import Progress
 
@@ -109,7 +104,7 @@ def write_tensors(file: Path, tensors: dict[str, Tensor], notes: dict) -> None:
     """Write tensors and JSON notes as one safetensors file, atomically; tensors that share memory are written apart.
 
     Raises:
-        CheckpointError: the disk is full or the folder cannot be written.
+        WriteError: the disk is full or the folder cannot be written.
     """
     write_bytes(file, save(dict(_unshared(tensors)), {"lethe": json.dumps(notes, ensure_ascii=False)}))
 
@@ -123,27 +118,6 @@ def _unshared(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
             value = value.clone()
         taken.add(value.untyped_storage().data_ptr())
         yield name, value
-
-
-def write_bytes(file: Path, content: bytes) -> None:
-    """Replace a file by new content, atomically; the content is on the disk before it takes the file's name.
-
-    Raises:
-        CheckpointError: the disk is full or the folder cannot be written.
-    """
-    part = file.with_name(file.name + ".part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as opened:
-            opened.write(content)
-            opened.flush()
-            os.fsync(opened.fileno())
-        part.replace(file)
-    except OSError as error:
-        with suppress(OSError):  # the folder itself may be what is wrong
-            part.unlink(missing_ok=True)
-        reason = error.strerror or error
-        raise CheckpointError(f"{file}: cannot be written ({reason}); what stood there before stays") from error
 
 
 def read_tensors(file: Path) -> Saved:

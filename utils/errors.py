@@ -24,6 +24,10 @@ class CheckpointError(LetheError):
     """A checkpoint that is damaged or belongs to another experiment."""
 
 
+class WriteError(LetheError):
+    """A file that cannot be written."""
+
+
 class DivergenceError(LetheError):
     """A loss that is no longer a finite number."""
 

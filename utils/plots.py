@@ -1,10 +1,11 @@
 """Figures of a run. matplotlib is imported when one is drawn, through its object interface: no pyplot, no display."""
 
+import io
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils.atomic import write_bytes
 from utils.results import RunResults
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def curves(path: Path, results: RunResults) -> None:
     A forget session is tinted. The matrix is left out where nothing was learnt.
 
     Args:
-        path: the png to write, in one atomic step; its folder exists.
+        path: the png to write, in one atomic step.
         results: at least one session.
     """
     from matplotlib import rc_context
@@ -54,12 +55,9 @@ def curves(path: Path, results: RunResults) -> None:
 def _save(figure: "Figure", path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        FigureCanvasAgg(figure).print_png(part, metadata={"Software": None})  # a version would change the bytes
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    drawn = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(drawn, metadata={"Software": None})  # a version would change the bytes
+    write_bytes(path, drawn.getvalue())
 
 
 def _draw_curves(axes: "Axes", results: RunResults) -> None:

@@ -8,12 +8,12 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from utils import metrics
+from utils.atomic import write_text
 
 LEVELS = {"fine": "CNN", "coarse": "Coarse"}  # the level and its name in the log
 HEADINGS = {
@@ -210,12 +210,11 @@ def write_tables(folder: Path, results: RunResults, summary: Mapping, title: str
         title: what was run, one line.
         command: the command line that runs it again.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     rows = [row.to_json() for row in results.sessions]
-    _write(folder / "sessions.csv", _csv(results))
-    _write(folder / "metrics.jsonl", "".join(_dumps(row) + "\n" for row in rows))
-    _write(folder / "table.md", table(results, summary, title, command))
-    _write(folder / "summary.json", _dumps(_plain(dict(summary)), indent=2) + "\n")
+    write_text(folder / "sessions.csv", _csv(results))
+    write_text(folder / "metrics.jsonl", "".join(_dumps(row) + "\n" for row in rows))
+    write_text(folder / "table.md", table(results, summary, title, command))
+    write_text(folder / "summary.json", _dumps(_plain(dict(summary)), indent=2) + "\n")
 
 
 def table(results: RunResults, summary: Mapping, title: str, command: str) -> str:
@@ -383,13 +382,3 @@ def _plain(value: object) -> object:
 
 def _dumps(value: object, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
-
-
-def _write(path: Path, text: str) -> None:
-    """Written beside its place and moved there, so that a reader never meets half a file."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -133,7 +133,7 @@ class Config(BaseModel):
     )
     flip: StrictBool = Field(True, description="random horizontal flips in training")
     workers: Count = Field(2, description="processes that decode images which the cache cannot hold")
-    cache_gb: NotNegative = Field(4.0, description="memory limit of the cache of decoded images, in GB")
+    cache_gb: NotNegative = Field(4.0, description="memory limit of the cache of decoded images, of each split, in GB")
     data_root: Name | None = Field(None, description="folder that image paths start from; null: as the index says")
     index_root: Name = Field("data/sets", description="folder of the data sets' indexes")
     logs: Name = Field("logs", description="folder for logs and results")

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from utils.checkpoint import RunCheckpoint, read_tensors, write_bytes, write_tensors
-from utils.errors import CheckpointError
+from utils.atomic import write_bytes
+from utils.checkpoint import RunCheckpoint, read_tensors, write_tensors
+from utils.errors import CheckpointError, WriteError
 from utils.loop import Phase, Progress, Recipe, fit
 from utils.streams import TensorStream
 
@@ -28,7 +29,7 @@ def checkpoint(tmp_path):
 
 
 def refused(act):
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises((CheckpointError, WriteError)) as caught:
         act()
     assert "\n" not in str(caught.value)
     return str(caught.value)

@@ -6,12 +6,14 @@ import json
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
 from utils import results as module
+from utils.errors import WriteError
 from utils.results import LevelResult, RunResults, SessionResult
 
 NAN = math.nan
@@ -208,8 +210,8 @@ def test_a_second_writing_replaces_the_first(run, tmp_path):
 def test_a_failed_write_leaves_the_old_file(run, tmp_path, monkeypatch):
     write(RunResults(run.sessions[:1]), tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    monkeypatch.setattr(module.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(WriteError, match="disk full"):
         write(run, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
