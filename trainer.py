@@ -8,14 +8,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from convs.backbone import Preprocess
 from convs.factory import build_backbone
 from convs.model import Model
 from convs.templates import get_templates
+from data.index import IndexedSet
 from data.manager import DataManager, class_names
 from data.registry import find_set
 from data.sessions import Session
@@ -30,11 +31,10 @@ from utils.config import Config, Loaded, config_hash, log_stem, resolved
 from utils.environment import describe_environment
 from utils.errors import CheckpointError, ConfigError, WeightsError
 from utils.loop import Phase, Progress, Recipe, fit, load_params
+from utils.place import Place, find_place
 from utils.requests import expand_requests
-from utils.schema import NO_EFFECT
 from utils.seeds import derive_seed, seed_everything
 
-SUMMARY = "summary.json"
 log = logging.getLogger("lethe")
 
 
@@ -54,7 +54,7 @@ def run(loaded: Loaded, *, resume: bool = False, strict_device: bool = False) ->
     """
     config = loaded.config
     device = choose_device(config.device, strict_device)
-    summaries = [Run(config, seed, device, loaded.unused).follow(resume) for seed in config.seed]
+    summaries = [_run_seed(loaded, seed, device, resume) for seed in config.seed]
     if len(summaries) > 1:
         table = results.seeds_table(list(zip(config.seed, summaries, strict=True)))
         stem = Path(config.logs) / log_stem(config, "seeds")
@@ -62,6 +62,15 @@ def run(loaded: Loaded, *, resume: bool = False, strict_device: bool = False) ->
         write_text(file, table)
         log.info("all seeds (%s)\n%s", file, table)
     return summaries
+
+
+def _run_seed(loaded: Loaded, seed: int, device: torch.device, resume: bool) -> dict:
+    place = find_place(loaded.config, seed, resume)
+    summary = place.finished() if resume else None
+    if summary is not None:
+        log.info("%s: this run is finished; nothing is left to do", place.folder)
+        return summary
+    return Run(loaded.config, seed, device, place, loaded.unused).follow(resume)
 
 
 def choose_device(wish: str, strict: bool) -> torch.device:
@@ -86,17 +95,62 @@ def choose_device(wish: str, strict: bool) -> torch.device:
     return torch.device("cpu")
 
 
-@dataclass
-class Place:
-    """Where a run leaves its files."""
+def build(config: Config, seed: int, device: torch.device) -> tuple[list[Session], Learner]:
+    """The sessions and the learner that a config names.
 
-    log: Path
-    folder: Path
+    Raises:
+        LetheError: the config, the data or the weights are not as they must be.
+    """
+    seed_everything(seed, "build")
+    method = learner_class(config.model_name)
+    # the data first: what is wrong with them shows before any weights are loaded
+    indexed = find_set(config.dataset, Path(config.index_root), Path(config.data_root) if config.data_root else None)
+    backbone = build_backbone(config.convnet_type, config.weights, config.img_size)
+    sessions = _data_manager(config, seed, indexed, backbone.preprocess).sessions(grant_past=method.sees_past)
+    _check_kinds(config, method, sessions)
+    # evaluation mode, as `fit` leaves it: set-up code then finds a resumed model as it found the first one
+    model = Model(backbone, config.scale, get_templates(config.templates)).to(device).eval()
+    options = accepted(config.model_name, config.model_dump())
+    recipes = {"first": _recipe(config, 0), "later": _recipe(config, 1)}
+    return sessions, get_model(config.model_name, model, **recipes, **options)
 
-    @classmethod
-    def of(cls, stem: Path) -> "Place":
-        """The log and, beside it, the folder of the same stem."""
-        return cls(stem.with_name(stem.name + ".log"), stem)
+
+def _data_manager(config: Config, seed: int, indexed: IndexedSet, look: Preprocess) -> DataManager:
+    shared = (look.size, look.mean, look.std, look.interpolation)
+    return DataManager(
+        indexed,
+        expand_requests(config, len(class_names(indexed, config.exclude))),
+        train=train_transform(*shared, config.crop_scale, config.crop_ratio, config.flip),
+        test=test_transform(*shared, look.crop_pct),
+        seed=seed,
+        shuffle=config.shuffle,
+        exclude=config.exclude,
+        cache_gb=config.cache_gb,
+        workers=config.workers,
+    )
+
+
+def _check_kinds(config: Config, method: type[Learner], sessions: list[Session]) -> None:
+    for session in sessions:
+        if session.kind not in method.kinds:
+            raise ConfigError(
+                f"key 'sessions': session {session.index} asks to {session.kind}, which learner "
+                f"'{config.model_name}' cannot do; it serves: {', '.join(sorted(method.kinds))}"
+            )
+
+
+def _recipe(config: Config, index: int) -> Recipe:
+    return Recipe(
+        epochs=config.init_epochs if index == 0 else config.inc_epochs,
+        lr=config.init_lr if index == 0 else config.later_lr,
+        batch_size=config.batch_size,
+        optimizer=config.optimizer,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,
+        schedule=config.schedule,
+        min_lr=config.min_lr,
+        warmup_steps=config.warmup_steps,
+    )
 
 
 class Run:
@@ -106,29 +160,22 @@ class Run:
         config: the experiment.
         seed: of the class order and of all training.
         device: where the model lives.
+        place: where its files go.
         unused: keys of the experiment's file that mean nothing here, for the log.
 
     Raises:
         LetheError: the config, the data or the weights are not as they must be; nothing has been written then.
     """
 
-    def __init__(self, config: Config, seed: int, device: torch.device, unused: tuple[str, ...] = ()):
-        self.config, self.seed, self.device, self.unused = config, seed, device, unused
-        self.method = learner_class(config.model_name)
+    def __init__(self, config: Config, seed: int, device: torch.device, place: Place, unused: tuple[str, ...] = ()):
+        self.config, self.seed, self.device, self.place, self.unused = config, seed, device, place, unused
+        self.sessions, self.learner = build(config, seed, device)
+        self.checkpoint = RunCheckpoint(place.checkpoint, config_hash(config))
         self.results = results.RunResults()
-        self.seconds_before = 0.0
+        self.seconds_before, self.started = 0.0, time.monotonic()
 
     def follow(self, resume: bool) -> dict:
-        """Carry the run out and return its summary; a finished run that is resumed stays as it is."""
-        self.place = self._place(resume)
-        finished = _summary_at(self.place.folder) if resume else None
-        if finished is not None:
-            log.info("%s: this run is finished; nothing is left to do", self.place.folder)
-            return finished
-        seed_everything(self.seed, "build")
-        self.sessions, self.learner = self._build()
-        self.checkpoint = RunCheckpoint(self.place.folder / "checkpoint", config_hash(self.config))
-        self.started = time.monotonic()
+        """Carry the run out, from its last checkpoint where it is resumed, and return its summary."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         with logging_to(self.place.log, append=resume):
@@ -138,73 +185,9 @@ class Run:
                 self._serve(session)
             return self._finish()
 
-    def _build(self) -> tuple[list[Session], Learner]:
-        config = self.config
-        indexed = find_set(
-            config.dataset, Path(config.index_root), Path(config.data_root) if config.data_root else None
-        )
-        backbone = build_backbone(config.convnet_type, config.weights, config.img_size)
-        look = backbone.preprocess
-        shared = (look.size, look.mean, look.std, look.interpolation)
-        manager = DataManager(
-            indexed,
-            expand_requests(config, len(class_names(indexed, config.exclude))),
-            train=train_transform(*shared, config.crop_scale, config.crop_ratio, config.flip),
-            test=test_transform(*shared, look.crop_pct),
-            seed=self.seed,
-            shuffle=config.shuffle,
-            exclude=config.exclude,
-            cache_gb=config.cache_gb,
-            workers=config.workers,
-        )
-        sessions = manager.sessions(grant_past=self.method.sees_past)
-        self._check_kinds(sessions)
-        # evaluation mode, as `fit` leaves it: set-up code then finds a resumed model as it found the first one
-        model = Model(backbone, config.scale, get_templates(config.templates)).to(self.device).eval()
-        options = accepted(config.model_name, config.model_dump())
-        return sessions, get_model(config.model_name, model, first=self._recipe(0), later=self._recipe(1), **options)
-
-    def _check_kinds(self, sessions: list[Session]) -> None:
-        for session in sessions:
-            if session.kind not in self.method.kinds:
-                raise ConfigError(
-                    f"key 'sessions': session {session.index} asks to {session.kind}, which learner "
-                    f"'{self.config.model_name}' cannot do; it serves: {', '.join(sorted(self.method.kinds))}"
-                )
-
-    def _recipe(self, index: int) -> Recipe:
-        config = self.config
-        return Recipe(
-            epochs=config.init_epochs if index == 0 else config.inc_epochs,
-            lr=config.init_lr if index == 0 else config.later_lr,
-            batch_size=config.batch_size,
-            optimizer=config.optimizer,
-            weight_decay=config.weight_decay,
-            momentum=config.momentum,
-            schedule=config.schedule,
-            min_lr=config.min_lr,
-            warmup_steps=config.warmup_steps,
-        )
-
-    def _place(self, resume: bool) -> Place:
-        """PyCIL's path; with the config's hash behind it where another config's run already stands there."""
-        stem = Path(self.config.logs) / log_stem(self.config, self.seed)
-        own, other = config_hash(self.config), _config_at(stem)
-        if other is None or config_hash(other) == own:
-            return Place.of(stem)
-        hashed = stem.with_name(f"{stem.name}_{own}")
-        if resume and _config_at(hashed) is None:
-            theirs, ours = resolved(other), resolved(self.config)
-            differing = [key for key in ours if key not in NO_EFFECT and theirs[key] != ours[key]]
-            raise CheckpointError(
-                f"{stem}: the run there has another config (differing: {', '.join(differing)}); "
-                "resume with that config, or start anew without --resume"
-            )
-        return Place.of(hashed)
-
     def _start_anew(self) -> int:
         # the summary goes first: while it stands, the run counts as finished
-        (self.place.folder / SUMMARY).unlink(missing_ok=True)
+        self.place.summary.unlink(missing_ok=True)
         self.checkpoint.clear()
         return 0
 
@@ -346,25 +329,6 @@ def logging_to(file: Path, append: bool) -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         handler.close()
-
-
-def _config_at(folder: Path) -> Config | None:
-    file = folder / "config.json"
-    if not file.exists():
-        return None
-    try:
-        return Config.model_validate(json.loads(file.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise CheckpointError(
-            f"{file}: not a config of this version; move {folder} away or use another prefix"
-        ) from error
-
-
-def _summary_at(folder: Path) -> dict | None:
-    try:
-        return json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None  # one that cannot be read is written anew
 
 
 def _write_json(file: Path, content: dict) -> None:

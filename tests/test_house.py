@@ -24,9 +24,8 @@ MAY_IMPORT = {
 }
 HEAVY = {"torch", "torchvision", "timm", "open_clip", "matplotlib", "scipy", "sklearn"}
 LIGHT = ("main.py", "utils/config.py", "utils/errors.py", "utils/smoke.py", "data/index.py", "convs/names.py")
-# `Config` objects are made from experiments by the reader alone, from other `Config`s by the schema, and from the
-# record that a run left of itself by the trainer
-MAKES_CONFIGS = {"utils/config.py", "utils/schema.py", "trainer.py"}
+# `Config` objects are made from files by the reader alone, and from other `Config`s by the schema
+MAKES_CONFIGS = {"utils/config.py", "utils/schema.py"}
 
 
 def sources(*rooms: str) -> list[Path]:

@@ -1,0 +1,74 @@
+"""Where a run leaves its files, and what stands there already."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.config import Config, config_hash, load_config, log_stem, resolved
+from utils.errors import CheckpointError, ConfigError
+from utils.schema import NO_EFFECT
+
+
+@dataclass(frozen=True)
+class Place:
+    """The log of a run and, beside it, the folder of the same stem."""
+
+    folder: Path
+
+    @property
+    def log(self) -> Path:
+        """The log, PyCIL's."""
+        return self.folder.with_name(self.folder.name + ".log")
+
+    @property
+    def summary(self) -> Path:
+        """The flat figures; while this file stands, the run counts as finished."""
+        return self.folder / "summary.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """What resuming needs."""
+        return self.folder / "checkpoint"
+
+    def finished(self) -> dict | None:
+        """The summary of a finished run, or None."""
+        try:
+            return json.loads(self.summary.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None  # one that cannot be read is written anew
+
+
+def find_place(config: Config, seed: int, resume: bool) -> Place:
+    """PyCIL's path; with the config's hash behind it where another config's run already stands there.
+
+    Args:
+        config: the experiment.
+        seed: of the run.
+        resume: whether a run is to go on.
+
+    Raises:
+        CheckpointError: only another config's run is there to be resumed, or what stands there is of another version.
+    """
+    stem = Path(config.logs) / log_stem(config, seed)
+    other = _config_at(stem)
+    if other is None or config_hash(other) == config_hash(config):
+        return Place(stem)
+    hashed = stem.with_name(f"{stem.name}_{config_hash(config)}")
+    if resume and _config_at(hashed) is None:
+        theirs, ours = resolved(other), resolved(config)
+        differing = [key for key in ours if key not in NO_EFFECT and theirs[key] != ours[key]]
+        raise CheckpointError(
+            f"{stem}: the run there has another config (differing: {', '.join(differing)}); "
+            "resume with that config, or start anew without --resume"
+        )
+    return Place(hashed)
+
+
+def _config_at(folder: Path) -> Config | None:
+    file = folder / "config.json"
+    try:
+        return load_config(file).config if file.exists() else None
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{error}; that is not a config of this version: move {folder} away or use another prefix"
+        ) from error
