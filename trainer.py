@@ -228,6 +228,7 @@ class Run:
         if session.kind == "learn":
             log.info("Learning on %d-%d", session.classes[0], session.classes[-1] + 1)
         self._train(session)
+        log.info("Trainable params: %d", sum(p.numel() for p in self.learner.model.parameters() if p.requires_grad))
         levels = evaluate(self.learner, session, self._groups(session))
         row = results.SessionResult(
             index=session.index,
