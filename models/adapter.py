@@ -1,6 +1,7 @@
 """The adapter learner: SSIAT for learn sessions."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -117,9 +118,7 @@ class AdapterLearner(Learner):
                 level: weight * F.cross_entropy(logits[level], batch[level]) for level, weight in self.weights.items()
             }
 
-        recipe = Recipe(
-            **{**vars(self.later), "epochs": self.ca_epochs, "batch_size": self.ca_samples, "warmup_steps": 0}
-        )
+        recipe = replace(self.later, epochs=self.ca_epochs, batch_size=self.ca_samples, warmup_steps=0)
         stream = DrawnStream(drawn, len(labels))
         return Phase("align", self.model, {"drawn": stream}, loss, self.model.heads.parameters(), recipe)
 

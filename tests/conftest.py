@@ -123,3 +123,12 @@ def train() -> Callable:
         raise AssertionError("more than ten phases")
 
     return follow
+
+
+@pytest.fixture
+def workplace(tmp_path, tmp_path_factory):
+    """A folder of its own to run experiments in, with the drawn world."""
+    from tests.support import at_work
+
+    with at_work(tmp_path, tmp_path_factory) as folder:
+        yield folder

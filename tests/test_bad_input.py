@@ -12,17 +12,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from tests.support import ADAPTER, SIMPLE, at_work, command_line, contents, experiment, lethe, only_run
+from tests.support import ADAPTER, SIMPLE, command_line, contents, experiment, lethe, only_run
 from utils.checkpoint import read_tensors, write_tensors
 
 ONE_STEP = {"init_cls": None, "increment": None, "sessions": [{"learn": 2}], "init_epochs": 1, "batch_size": 64}
 CLASSES = ("red", "green", "blue")
-
-
-@pytest.fixture
-def workplace(tmp_path, tmp_path_factory):
-    with at_work(tmp_path, tmp_path_factory) as folder:
-        yield folder
 
 
 @pytest.fixture

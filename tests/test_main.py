@@ -12,15 +12,9 @@ import trainer
 from convs.names import PILOT, TINY
 from data.world import WORLD_SETS
 from models import LEARNERS
-from tests.support import ROOT, SIMPLE, at_work, contents, experiment, lethe, only_run, outcome
+from tests.support import ROOT, SIMPLE, contents, experiment, lethe, only_run, outcome
 
 HEAVY = {"torch", "torchvision", "timm", "open_clip", "matplotlib", "scipy", "sklearn", "numpy", "PIL", "pydantic"}
-
-
-@pytest.fixture
-def workplace(tmp_path, tmp_path_factory):
-    with at_work(tmp_path, tmp_path_factory) as folder:
-        yield folder
 
 
 @pytest.fixture(autouse=True)

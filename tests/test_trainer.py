@@ -86,12 +86,6 @@ def whole(tmp_path_factory):
     return base, base / "work" / only_run(base / "work" / "logs"), terminal.getvalue()
 
 
-@pytest.fixture
-def workplace(tmp_path, tmp_path_factory):
-    with at_work(tmp_path, tmp_path_factory) as folder:
-        yield folder
-
-
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch):
     """A figure takes as long as a run; that of `whole` is enough."""
