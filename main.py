@@ -88,8 +88,11 @@ def run_experiments(args: argparse.Namespace) -> int:
     experiments = [load_config(path, overrides) for path in args.config]
     if args.smoke:
         experiments = [item.with_config(smoke(item.config, is_clip)) for item in experiments]
+    from models import learner_class
     from trainer import run
 
+    for item in experiments:  # an unknown learner in the last file shows before the first has run
+        learner_class(item.config.model_name)
     for item in experiments:
         log.info("running %s%s", item.path, " (smoke)" if args.smoke else "")
         run(item, resume=args.resume, strict_device=bool(args.device))

@@ -29,7 +29,7 @@ from utils.atomic import write_text
 from utils.checkpoint import RunCheckpoint, write_tensors
 from utils.config import Config, Loaded, config_hash, log_stem, resolved
 from utils.environment import describe_environment
-from utils.errors import CheckpointError, ConfigError, WeightsError
+from utils.errors import CheckpointError, ConfigError, DivergenceError, LetheError, WeightsError
 from utils.loop import Phase, Progress, Recipe, fit, load_params
 from utils.place import Place, find_place
 from utils.requests import expand_requests
@@ -178,18 +178,20 @@ class Run:
         """Carry the run out, from its last checkpoint where it is resumed, and return its summary."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
+        done = self._restore() if resume else 0
         with logging_to(self.place.log, append=resume):
-            done = self._restore() if resume else self._start_anew()
+            if not resume:
+                self._start_anew()
             self._introduce(done)
             for session in self.sessions[done:]:
-                self._serve(session)
+                with naming(session):
+                    self._serve(session)
             return self._finish()
 
-    def _start_anew(self) -> int:
+    def _start_anew(self) -> None:
         # the summary goes first: while it stands, the run counts as finished
         self.place.summary.unlink(missing_ok=True)
         self.checkpoint.clear()
-        return 0
 
     def _restore(self) -> int:
         """Load the last finished session; returns how many sessions are done."""
@@ -271,14 +273,8 @@ class Run:
             if every and progress.epoch % every == 0 and progress.epoch < phase.recipe.epochs:
                 self.checkpoint.save_phase(session.index, number, progress, finished=False)
 
-        fit(
-            phase,
-            seed=derive_seed(self.seed, session.index, number),
-            device=self.device,
-            start=saved[0] if saved else None,
-            after_epoch=keep,
-            task=session.index,
-        )
+        seed, start = derive_seed(self.seed, session.index, number), saved[0] if saved else None
+        fit(phase, seed=seed, device=self.device, start=start, after_epoch=keep, task=session.index)
         end = Progress(phase.recipe.epochs, [parameter.detach() for parameter in phase.params], {})
         self.checkpoint.save_phase(session.index, number, end, finished=True)
 
@@ -312,6 +308,15 @@ def peak_mb(device: torch.device) -> float:
 
 
 @contextmanager
+def naming(session: Session) -> Iterator[None]:
+    """A loss that diverges inside says in which session."""
+    try:
+        yield
+    except DivergenceError as error:
+        raise DivergenceError(f"session {session.index}: {error}") from error
+
+
+@contextmanager
 def logging_to(file: Path, append: bool) -> Iterator[None]:
     """Everything logged inside also goes to a file of its own, in PyCIL's format.
 
@@ -327,6 +332,10 @@ def logging_to(file: Path, append: bool) -> Iterator[None]:
     log.addHandler(handler)
     try:
         yield
+    except LetheError as error:
+        # to the file alone: on the console the error is the last line anyway
+        handler.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, "%s", (error,), None))
+        raise
     finally:
         log.removeHandler(handler)
         handler.close()

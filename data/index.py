@@ -105,6 +105,23 @@ def write_index(file: Path, records: Iterable[Record]) -> None:
     write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
+def check_files(indexed: IndexedSet, split: str, positions: Iterable[int]) -> None:
+    """See that image files are there, before anything is trained on them; every folder is listed once.
+
+    Raises:
+        DataError: a file is missing; names it and its line.
+    """
+    listed: dict[Path, set[str]] = {}
+    for position in positions:
+        file = indexed.file(split, position)
+        if file.parent not in listed:
+            listed[file.parent] = set(os.listdir(file.parent)) if file.parent.is_dir() else set()
+        if file.name not in listed[file.parent]:
+            raise DataError(
+                f"{indexed.place(split, position)}: image {file} does not exist; mend the index or set 'data_root'"
+            )
+
+
 def _record(line: str, place: str) -> Record:
     try:
         row = json.loads(line)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from data.images import ImageSet, ImageStream
-from data.index import SPLITS, IndexedSet
+from data.index import SPLITS, IndexedSet, check_files
 from data.sessions import ClassOrder, Session
 from data.transforms import Transform
 from utils.errors import DataError, nearest
@@ -33,7 +33,7 @@ class DataManager:
         cache_gb, workers: see `ImageSet` and `ImageStream`.
 
     Raises:
-        DataError: the stream asks for classes that are not there, or a class has too few images.
+        DataError: the stream asks for classes that are not there, a class has too few images, or a file is missing.
     """
 
     def __init__(
@@ -56,6 +56,8 @@ class DataManager:
         self.assigned = assign(self.requests, pool, indexed.name)
         self.order = class_order(indexed, [name for learned in self.assigned.values() for name in learned])
         self._check_counts()
+        for split in SPLITS:
+            check_files(indexed, split, self._positions(split))
 
     def sessions(self, *, grant_past: bool = False) -> list[Session]:
         """All sessions of the stream.
@@ -106,10 +108,15 @@ class DataManager:
     def _image_set(self, split: str) -> ImageSet:
         label = {name: position for position, name in enumerate(self.order.fine)}
         records = self.indexed.splits[split]
-        positions = [position for position, record in enumerate(records) if record.fine in label]
+        positions = self._positions(split)
         fine = torch.tensor([label[records[position].fine] for position in positions])
         labels = {"fine": fine, "coarse": torch.tensor(self.order.parents)[fine]}
         return ImageSet(self.indexed, split, positions, labels, self.cache_gb)
+
+    def _positions(self, split: str) -> list[int]:
+        """The records of a split whose class the stream learns."""
+        learned = set(self.order.fine)
+        return [i for i, record in enumerate(self.indexed.splits[split]) if record.fine in learned]
 
     def _labels(self, names: Sequence[str]) -> tuple[int, ...]:
         return self._find(names, self.order.fine, "class")

@@ -287,6 +287,18 @@ def test_an_image_that_is_damaged(refused, photos, damage, split, number):
     left_by_a_cut_run()
 
 
+def test_a_missing_test_image_shows_before_training(never_started, photos):
+    (photos / "test-1.png").unlink()
+    assert "data/sets/mine/test.jsonl:2: image" in never_started(**MINE)
+
+
+def test_an_unknown_learner_in_the_second_file_shows_before_the_first_has_run(refused):
+    first, second = experiment(SIMPLE), "second.json"
+    Path(second).write_text(Path(first).read_text().replace("simplecil", "simplecli"))
+    assert "no learner 'simplecli'; did you mean 'simplecil'?" in refused("--config", first, second)
+    assert not Path("logs").exists()
+
+
 def left_by_a_cut_run() -> None:
     """A run that fell over its data has no tables; its log is there to read."""
     if Path("logs").exists():
@@ -306,8 +318,9 @@ def test_an_image_that_is_damaged_in_a_worker(refused, photos):
 def test_a_loss_that_is_not_finite(refused):
     changes = ONE_STEP | {"init_epochs": 3, "init_lr": 1e30, "coarse_weight": 0}
     line = refused("--config", experiment(ADAPTER, **changes))
-    assert line.startswith("loss term 'fine' became nan in phase 'adapt', epoch 2, step 1")
+    assert line.startswith("session 0: loss term 'fine' became nan in phase 'adapt', epoch 2, step 1")
     folder = only_run()
+    assert line in folder.with_name(folder.name + ".log").read_text()
     assert not (folder / "summary.json").exists() and not (folder / "checkpoint/session.safetensors").exists()
 
 
