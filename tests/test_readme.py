@@ -1,0 +1,46 @@
+"""What the README shows works as it stands there."""
+
+import re
+
+import pytest
+import torch
+
+from models import LEARNERS
+from tests.support import ROOT
+from utils.config import load_config
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+
+
+def test_the_example_method_learns_two_sessions(tiny_model, tiny_sessions, recipe, train):
+    (source,) = blocks("python")
+    names = {}
+    exec(compile(source, "README.md", "exec"), names)
+    learner = names["LinearProbe"](tiny_model(), recipe(), recipe())
+    before = {name: value.clone() for name, value in learner.model.backbone.state_dict().items()}
+    for number, session in enumerate(tiny_sessions(3, 2)):
+        assert train(learner, session) == {"probe": {f"heads.fine.rows.{number}"}}
+    assert len(learner.model.head("fine")) == 5
+    after = learner.model.backbone.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_the_example_experiment_loads(tmp_path):
+    experiment, record = blocks("json")
+    (tmp_path / "x.json").write_text(experiment)
+    config = load_config(tmp_path / "x.json").config
+    assert config.model_name in LEARNERS and config.seed == (1993, 1996, 1997)
+    assert set(re.findall(r'"(\w+)":', record)) == {"img_path", "coarse_label", "fine_label"}
+
+
+LINKS = re.findall(r"\]\(((?!http)[^)]+)\)", README)
+EXPERIMENTS = {*re.findall(r"exps/\w+\.json", README)} - {"exps/a.json", "exps/b.json"}  # these stand for any
+
+
+@pytest.mark.parametrize("file", sorted({*LINKS, *EXPERIMENTS}))
+def test_what_it_points_to_is_there(file):
+    assert (ROOT / file).exists()
