@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: an option that the builder does not take, or a name that cannot be a folder's.
         DataError: the data are not there or not in their layout, or files of the index are missing or damaged.
+        WriteError: the index cannot be written.
     """
     builder = get_builder(args.builder)
     options = _options(args, builder)

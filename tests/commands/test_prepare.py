@@ -11,7 +11,7 @@ from PIL import Image
 from commands import prepare
 from data.builders import BUILDERS, get_builder, options_of
 from data.index import read_set
-from utils.errors import ConfigError, DataError
+from utils.errors import ConfigError, DataError, WriteError
 
 
 def call(*words) -> int:
@@ -113,7 +113,7 @@ def test_a_root_that_is_not_there(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_one_line(photos, tmp_path):
     (tmp_path / "sets").write_text("a file")
-    with pytest.raises(DataError, match="sets"):
+    with pytest.raises(WriteError, match="sets"):
         call("folder", "--root", photos, "--out", tmp_path / "sets")
 
 
