@@ -2,12 +2,12 @@
 
 import json
 import logging
-import resource
 import shlex
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,26 +16,33 @@ from convs.backbone import Preprocess
 from convs.factory import build_backbone
 from convs.model import Model
 from convs.templates import get_templates
+from data.general import GeneralSet, general_set
 from data.index import IndexedSet
 from data.manager import DataManager, class_names
 from data.registry import find_set
-from data.sessions import Session
-from data.transforms import test_transform, train_transform
+from data.sessions import ClassOrder, Session
+from data.transforms import Transform, test_transform, train_transform
+from data.validation import held_out
 from models import accepted, get_model, learner_class
-from models.evaluation import TOP, evaluate
+from models.evaluation import TOP, Scores, evaluate, score
 from models.learner import Learner
-from utils import plots, results
+from models.request_figures import Judge
+from utils import plots, request_plots, results, tables
 from utils.atomic import write_text
 from utils.checkpoint import RunCheckpoint, write_tensors
 from utils.config import Config, Loaded, config_hash, log_stem, resolved
+from utils.devices import choose_device, peak_mb
 from utils.environment import describe_environment
-from utils.errors import CheckpointError, ConfigError, DivergenceError, LetheError, WeightsError
+from utils.errors import CheckpointError, ConfigError, DivergenceError, WeightsError
+from utils.logs import logging_to
 from utils.loop import Phase, Progress, Recipe, fit, load_params
 from utils.place import Place, find_place
 from utils.requests import expand_requests
 from utils.seeds import derive_seed, seed_everything
 
 log = logging.getLogger("lethe")
+
+FORGET_EPS = 1e-6  # AdamW's, Tan & Gong, 2025: with learning rates of 1e-7 the steps depend on it
 
 
 def run(loaded: Loaded, *, resume: bool = False, strict_device: bool = False) -> list[dict]:
@@ -56,7 +63,7 @@ def run(loaded: Loaded, *, resume: bool = False, strict_device: bool = False) ->
     device = choose_device(config.device, strict_device)
     summaries = [_run_seed(loaded, seed, device, resume) for seed in config.seed]
     if len(summaries) > 1:
-        table = results.seeds_table(list(zip(config.seed, summaries, strict=True)))
+        table = tables.seeds_table(list(zip(config.seed, summaries, strict=True)))
         stem = Path(config.logs) / log_stem(config, "seeds")
         file = stem.with_name(f"{stem.name}_{config_hash(config)}.md")  # seeds of another config keep their table
         write_text(file, table)
@@ -73,30 +80,17 @@ def _run_seed(loaded: Loaded, seed: int, device: torch.device, resume: bool) -> 
     return Run(loaded.config, seed, device, place, loaded.unused).follow(resume)
 
 
-def choose_device(wish: str, strict: bool) -> torch.device:
-    """The device a config or the command line asks for.
+@dataclass(frozen=True)
+class Built:
+    """What a config names: the stream, the learner, and the general sets that it must leave alone."""
 
-    Args:
-        wish: `auto`, `cpu`, `cuda` or `cuda:1`.
-        strict: whether a missing GPU is an error; otherwise the CPU takes its place with a warning.
-
-    Raises:
-        WeightsError: there is no such GPU and `strict` is set.
-    """
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if wish == "auto":
-        return torch.device("cuda" if count else "cpu")
-    device = torch.device(wish)
-    if device.type == "cpu" or (device.index or 0) < count:
-        return device
-    if strict:
-        raise WeightsError(f"--device {wish}: this machine has {count} usable GPU(s); use --device cpu or auto")
-    log.warning("device '%s' of the config is not there (%d GPUs); running on the CPU", wish, count)
-    return torch.device("cpu")
+    sessions: list[Session]
+    learner: Learner
+    general: list[GeneralSet]
 
 
-def build(config: Config, seed: int, device: torch.device) -> tuple[list[Session], Learner]:
-    """The sessions and the learner that a config names.
+def build(config: Config, seed: int, device: torch.device) -> Built:
+    """What a config names.
 
     Raises:
         LetheError: the config, the data or the weights are not as they must be.
@@ -104,29 +98,62 @@ def build(config: Config, seed: int, device: torch.device) -> tuple[list[Session
     seed_everything(seed, "build")
     method = learner_class(config.model_name)
     # the data first: what is wrong with them shows before any weights are loaded
-    indexed = find_set(config.dataset, Path(config.index_root), Path(config.data_root) if config.data_root else None)
+    indexed = _indexed(config, config.dataset, "dataset")
+    general = [_indexed(config, name, "zero_shot") for name in config.zero_shot]
     backbone = build_backbone(config.convnet_type, config.weights, config.img_size)
-    sessions = _data_manager(config, seed, indexed, backbone.preprocess).sessions(grant_past=method.sees_past)
+    look = backbone.preprocess
+    plain = test_transform(look.size, look.mean, look.std, look.interpolation, look.crop_pct)
+    manager = _data_manager(config, seed, indexed, look, plain)
+    sessions = manager.sessions(grant_past=method.sees_past)
     _check_kinds(config, method, sessions)
     # evaluation mode, as `fit` leaves it: set-up code then finds a resumed model as it found the first one
     model = Model(backbone, config.scale, get_templates(config.templates)).to(device).eval()
-    options = accepted(config.model_name, config.model_dump())
-    recipes = {"first": _recipe(config, 0), "later": _recipe(config, 1)}
-    return sessions, get_model(config.model_name, model, **recipes, **options)
+    _recall(model, manager.order, len(manager.known))
+    sets = [general_set(item, plain, config.cache_gb, config.workers) for item in general]
+    _check_general(model, sets)
+    recipes = {"first": _recipe(config, 0), "later": _recipe(config, 1), "forget": _forget_recipe(config)}
+    options = accepted(config.model_name, config.model_dump() | recipes)
+    learner = get_model(config.model_name, model, **options)
+    for session in sessions:
+        learner.check(session)
+    return Built(sessions, learner, sets)
 
 
-def _data_manager(config: Config, seed: int, indexed: IndexedSet, look: Preprocess) -> DataManager:
+def _indexed(config: Config, name: str, key: str) -> IndexedSet:
+    moved = Path(config.data_root) if config.data_root and name == config.dataset else None
+    found = find_set(name, Path(config.index_root), moved, key=key)
+    return held_out(found, config.validation) if config.validation else found
+
+
+def _recall(model: Model, order: ClassOrder, known: int) -> None:
+    """Give the model the rows of the classes it knows from its pre-training, the first labels of the stream."""
+    model.recall("fine", order.fine[:known])
+    if order.two_levels:
+        model.recall("coarse", order.coarse[: len(order.coarse_of(range(known)))])
+
+
+def _check_general(model: Model, sets: list[GeneralSet]) -> None:
+    """Names that the backbone cannot be asked for show before anything is trained."""
+    for item in sets:
+        try:
+            model.check_known("fine", item.names)
+        except WeightsError as error:
+            raise WeightsError(f"key 'zero_shot': '{item.name}' cannot be measured; {error}") from error
+
+
+def _data_manager(config: Config, seed: int, indexed: IndexedSet, look: Preprocess, plain: Transform) -> DataManager:
     shared = (look.size, look.mean, look.std, look.interpolation)
     return DataManager(
         indexed,
         expand_requests(config, len(class_names(indexed, config.exclude))),
         train=train_transform(*shared, config.crop_scale, config.crop_ratio, config.flip),
-        test=test_transform(*shared, look.crop_pct),
+        test=plain,
         seed=seed,
         shuffle=config.shuffle,
         exclude=config.exclude,
         cache_gb=config.cache_gb,
         workers=config.workers,
+        known=config.known,
     )
 
 
@@ -153,6 +180,19 @@ def _recipe(config: Config, index: int) -> Recipe:
     )
 
 
+def _forget_recipe(config: Config) -> Recipe:
+    return Recipe(
+        epochs=config.forget_epochs,
+        lr=config.forget_lr,
+        batch_size=config.forget_batch_size,
+        optimizer=config.forget_optimizer,
+        weight_decay=config.forget_weight_decay,
+        momentum=config.momentum,
+        schedule=config.schedule,
+        eps=FORGET_EPS,
+    )
+
+
 class Run:
     """One experiment with one seed.
 
@@ -169,7 +209,8 @@ class Run:
 
     def __init__(self, config: Config, seed: int, device: torch.device, place: Place, unused: tuple[str, ...] = ()):
         self.config, self.seed, self.device, self.place, self.unused = config, seed, device, place, unused
-        self.sessions, self.learner = build(config, seed, device)
+        built = build(config, seed, device)
+        self.sessions, self.learner, self.general = built.sessions, built.learner, built.general
         self.checkpoint = RunCheckpoint(place.checkpoint, config_hash(config))
         self.results = results.RunResults()
         self.seconds_before, self.started = 0.0, time.monotonic()
@@ -192,6 +233,7 @@ class Run:
         # the summary goes first: while it stands, the run counts as finished
         self.place.summary.unlink(missing_ok=True)
         self.checkpoint.clear()
+        self.place.drop_history()
 
     def _restore(self) -> int:
         """Load the last finished session; returns how many sessions are done."""
@@ -206,7 +248,9 @@ class Run:
             ) from error
         self.results.sessions = [results.SessionResult.from_json(row) for row in saved.notes["results"]]
         self.seconds_before = saved.notes["seconds"]
-        return len(self.results.sessions)
+        done = len(self.results.sessions)
+        self.checkpoint.drop_phases(before=done)  # those of a run that was cut right after its session
+        return done
 
     def _introduce(self, done: int) -> None:
         folder = self.place.folder
@@ -226,28 +270,63 @@ class Run:
 
     def _serve(self, session: Session) -> None:
         started = time.monotonic()
-        names = [session.order.fine[label] for label in session.classes]
-        if session.kind == "learn":
-            log.info("Learning on %d-%d", session.classes[0], session.classes[-1] + 1)
+        self._announce(session)
+        judge = Judge(self.learner, session, self.general) if session.kind == "forget" else None
         self._train(session)
         log.info("Trainable params: %d", sum(p.numel() for p in self.learner.model.parameters() if p.requires_grad))
-        levels = evaluate(self.learner, session, self._groups(session))
-        row = results.SessionResult(
-            index=session.index,
-            kind=session.kind,
-            first=min(session.classes),
-            last=max(session.classes),
-            classes=tuple(names),
-            fine=levels["fine"],
-            coarse=levels.get("coarse"),
-            seconds=time.monotonic() - started,
-            k=min(TOP, len(session.seen)),
-        )
-        self.results.sessions.append(row)
+        scores = score(self.learner, session)
+        request = judge.verdict(scores) if judge else None
+        self.results.sessions.append(self._row(session, scores, request, time.monotonic() - started))
         for line in results.session_lines(self.results):
             log.info(line)
         notes = {"results": [row.to_json() for row in self.results.sessions], "seconds": self._seconds()}
         self.checkpoint.save_session(self.learner.state_dict(), notes)
+        if session.kind == "forget":
+            self._purge(session)
+
+    def _announce(self, session: Session) -> None:
+        if session.kind == "learn":
+            log.info("Learning on %d-%d", session.classes[0], session.classes[-1] + 1)
+            before = self.sessions[session.index - 1].seen if session.index else ()
+            if again := [session.order.fine[label] for label in session.classes if label in before]:
+                log.info("Learning again: %s", ", ".join(again))
+            return
+        named = [session.order.coarse[label] for label in session.coarse_classes]
+        named += [session.order.fine[label] for label, goal in session.goals.items() if goal == "fine"]
+        log.info("Forgetting (%s): %s", session.level, ", ".join(named))
+        if self.config.keep_history:
+            kept = self.place.history / f"before_{session.index}.safetensors"
+            write_tensors(kept, self.learner.state_dict(), {"session": session.index})
+            log.info("keep_history: the model as it was before this request, with all it knew, stays in %s", kept)
+
+    def _row(self, session: Session, scores: Scores, request, seconds: float) -> results.SessionResult:
+        levels = evaluate(scores, session, self._groups(session))
+        learnt = session.kind == "learn"
+        return results.SessionResult(
+            index=session.index,
+            kind=session.kind,
+            first=min(session.classes) if learnt else len(session.seen),
+            last=max(session.classes) if learnt else len(session.seen),
+            classes=tuple(session.order.fine[label] for label in session.classes),
+            fine=levels["fine"],
+            coarse=levels.get("coarse"),
+            seconds=seconds,
+            k=min(TOP, len(session.seen)),
+            request=request,
+        )
+
+    def _purge(self, session: Session) -> None:
+        """What still held the forgotten classes goes, now that the checkpoint without them stands.
+
+        The checkpoint has replaced the earlier one, and the phases with their optimizers; the learner dropped its
+        statistics. Of "before" the numbers remain.
+        """
+        if self.config.keep_history:
+            log.info("keep_history: nothing is purged")
+            return
+        session.purge()
+        self.place.drop_history()  # of a time when the run was to keep it
+        log.info("Purged: statistics, earlier checkpoints, optimizer states and cached images of what was forgotten")
 
     def _train(self, session: Session) -> None:
         """Drive the learner's phases; each seed is a function of the place, so that a replay draws the same."""
@@ -279,7 +358,9 @@ class Run:
         self.checkpoint.save_phase(session.index, number, end, finished=True)
 
     def _groups(self, session: Session) -> list[tuple[int, ...]]:
-        return [s.classes for s in self.sessions[: session.index + 1] if s.kind == "learn"]
+        """The classes of each learn session so far, those that are alive."""
+        learnt = [s.classes for s in self.sessions[: session.index + 1] if s.kind == "learn"]
+        return [tuple(label for label in classes if label in session.alive) for classes in learnt]
 
     def _finish(self) -> dict:
         """Write what the run leaves; the summary comes last, as the mark of a finished run."""
@@ -291,20 +372,15 @@ class Run:
         for name, (tensors, notes) in self.learner.products(self.sessions[-1]).items():
             write_tensors(folder / name, tensors, notes)
         plots.curves(folder / "curves.png", self.results)
+        if any(row.request for row in self.results.sessions):
+            request_plots.requests(folder / "requests.png", self.results)
         self.checkpoint.drop_phases()
-        results.write_tables(folder, self.results, summary, title, shlex.join(["python", *sys.argv]))
+        tables.write_tables(folder, self.results, summary, title, shlex.join(["python", *sys.argv]))
         log.info("Tables, figures and the checkpoint are in %s", folder)
         return summary
 
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.started
-
-
-def peak_mb(device: torch.device) -> float:
-    """The most memory in use so far, MB: of the GPU where the model is on one, else of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 @contextmanager
@@ -314,31 +390,6 @@ def naming(session: Session) -> Iterator[None]:
         yield
     except DivergenceError as error:
         raise DivergenceError(f"session {session.index}: {error}") from error
-
-
-@contextmanager
-def logging_to(file: Path, append: bool) -> Iterator[None]:
-    """Everything logged inside also goes to a file of its own, in PyCIL's format.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(file, mode="a" if append else "w", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be written ({error.strerror}); set 'logs' to another folder") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s [%(filename)s] => %(message)s"))
-    log.addHandler(handler)
-    try:
-        yield
-    except LetheError as error:
-        # to the file alone: on the console the error is the last line anyway
-        handler.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, "%s", (error,), None))
-        raise
-    finally:
-        log.removeHandler(handler)
-        handler.close()
 
 
 def _write_json(file: Path, content: dict) -> None:

@@ -1,6 +1,6 @@
 """The one interface over CLIP and ViT: features, and logits for every level of names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from convs.backbone import Backbone
 from convs.clip import ClipBackbone
-from convs.heads import CosineHead
+from convs.heads import CosineHead, cosines
+from utils.errors import WeightsError, nearest
 
 LEVELS = ("fine", "coarse")
 ROW_STD = 0.02  # spread of a fresh ViT row, SSIAT's
@@ -53,7 +54,15 @@ class Model(nn.Module):
 
     def classify(self, features: Tensor) -> Output:
         """Raw features [B, D] → Output."""
-        return Output(features, {level: self.scale * head(features) for level, head in self.heads.items() if len(head)})
+        return Output(features, self.logits(features, self.rows()))
+
+    def logits(self, features: Tensor, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Raw features [B, D] against rows {level: [C, D]} → scaled cosines {level: [B, C]}."""
+        return {level: self.scale * cosines(features, weight) for level, weight in rows.items()}
+
+    def rows(self) -> dict[str, Tensor]:
+        """The classifier rows, {level: [C, D]}, of the levels that have any."""
+        return {level: head.weight for level, head in self.heads.items() if len(head)}
 
     @torch.no_grad()
     def grow(self, level: str, names: Sequence[str]) -> nn.Parameter | None:
@@ -64,6 +73,44 @@ class Model(nn.Module):
         """
         return self.head(level).grow(self._initial_rows(names)) if names else None
 
+    @torch.no_grad()
+    def recall(self, level: str, names: Sequence[str]) -> None:
+        """Append the rows of classes that the backbone knows from its pre-training.
+
+        Raises:
+            WeightsError: see `known_rows`.
+        """
+        if names:
+            self.head(level).grow(self.known_rows(level, names))
+
+    @torch.no_grad()
+    def known_rows(self, level: str, names: Sequence[str]) -> Tensor:
+        """What the backbone itself says of names: their text features, or the rows its weights came with, [n, D].
+
+        Raises:
+            WeightsError: there is no text tower, and the weights brought no row of such a name.
+        """
+        self.check_known(level, names)
+        if isinstance(self.backbone, ClipBackbone):
+            return self.backbone.name_features(list(names), self.templates)
+        trained = self.backbone.trained_heads[level]
+        return trained.rows[[trained.names.index(name) for name in names]].float().to(self.device)
+
+    def check_known(self, level: str, names: Sequence[str]) -> None:
+        """See that `known_rows` has an answer, without asking a text tower.
+
+        Raises:
+            WeightsError: as there; names the first name in question.
+        """
+        trained = self.backbone.trained_heads.get(level)
+        known = trained.names if trained else ()
+        unknown = [name for name in names if name not in known]
+        if unknown and not isinstance(self.backbone, ClipBackbone):
+            raise WeightsError(
+                f"the weights know no {level} class '{unknown[0]}'{nearest(unknown[0], known)}; teach it in a learn "
+                "session first, or choose an image–text model"
+            )
+
     def head(self, level: str) -> CosineHead:
         """The classifier of a level; without rows it says nothing in `Output`."""
         return self.heads[level]
@@ -72,14 +119,19 @@ class Model(nn.Module):
         """Drop all rows."""
         self.heads.update({level: CosineHead(self.backbone.dim) for level in LEVELS})
 
+    @torch.no_grad()
+    def renew(self, level: str, label: int, name: str) -> None:
+        """Give a class that is there already a fresh row, as `grow` would."""
+        self.head(level).replace({label: self._initial_rows([name])[0]})
+
     def _initial_rows(self, names: Sequence[str]) -> Tensor:
         if isinstance(self.backbone, ClipBackbone):
-            return self.backbone.name_features(list(names), self.templates)
+            return self.known_rows("fine", names)
         return nn.init.trunc_normal_(torch.empty(len(names), self.backbone.dim, device=self.device), std=ROW_STD)
 
     def trainable_state(self) -> dict[str, Tensor]:
         """Everything that may have changed since the backbone was built: the head rows and what is not frozen."""
-        return {name: value.detach() for name, value in self.named_parameters() if value.requires_grad}
+        return {name: value.detach() for name, value in self.named_parameters() if _may_change(name, value)}
 
     @torch.no_grad()
     def load_trainable_state(self, state: dict[str, Tensor]) -> None:
@@ -93,7 +145,7 @@ class Model(nn.Module):
             if position == len(self.head(level).rows):
                 self.head(level).grow(state[name].to(self.device))
         own = dict(self.named_parameters())
-        expected = {name for name, value in own.items() if value.requires_grad}
+        expected = {name for name, value in own.items() if _may_change(name, value)}
         if expected != set(state):
             raise ValueError(f"the saved state has other parameters: {sorted(expected ^ set(state))[:3]} …")
         for name, value in state.items():
@@ -103,6 +155,11 @@ class Model(nn.Module):
 def freeze(module: nn.Module) -> None:
     """No parameter of the module moves any more."""
     module.requires_grad_(False)
+
+
+def _may_change(name: str, parameter: nn.Parameter) -> bool:
+    """Rows that no optimizer moves are still written anew, as from a tuned text tower."""
+    return parameter.requires_grad or name.startswith("heads.")
 
 
 def _row_position(name: str) -> tuple[str, int]:

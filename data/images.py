@@ -1,7 +1,7 @@
 """Images of one split: decoded once where memory allows, else when asked for."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from utils.errors import DataError
 from utils.seeds import derive_seed
 
 log = logging.getLogger("lethe")
+
+PROBED = 8  # images that tell how much memory the others will need
 
 
 class ImageSet:
@@ -59,10 +61,16 @@ class ImageSet:
             self.used += image.numel()
         return image
 
-    def fits(self) -> bool:
-        """Whether all images, at the size of the first ones, stay within the memory limit."""
-        probe = [self.image(item).numel() for item in range(min(8, len(self)))]
-        return not probe or sum(probe) / len(probe) * len(self) <= self.limit
+    def fits(self, probe: Sequence[int]) -> bool:
+        """Whether all images stay within the memory limit, if those to probe are as large as any."""
+        sizes = [self.image(item).numel() for item in probe]
+        return not sizes or sum(sizes) / len(sizes) * len(self) <= self.limit
+
+    def drop(self, items: Iterable[int]) -> None:
+        """Let go of decoded images; they are decoded anew when asked for."""
+        for item in items:
+            image = self._cache.pop(item, None)
+            self.used -= 0 if image is None else image.numel()
 
     def _decode(self, position: int) -> Tensor:
         file, place = self.indexed.file(self.split, position), self.indexed.place(self.split, position)
@@ -110,7 +118,8 @@ class ImageStream:
         order = self.items
         if self.shuffle:
             order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(seed))]
-        workers = 0 if self.images.fits() else self.workers
+        # images of this stream alone are probed: others may be of classes that have been purged
+        workers = 0 if self.images.fits(self.items[:PROBED].tolist()) else self.workers
         dataset = _Transformed(self.images, self.transform, seed)
         batches = [rows.tolist() for rows in order.split(size)]
         # A generator of the loader's own: otherwise it draws its base seed from the global one.

@@ -1,36 +1,47 @@
 """From an index and a list of requests to sessions with their streams."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from data.exemplars import exemplar_count, folder_set, items_of, pick, retained_count
 from data.images import ImageSet, ImageStream
 from data.index import SPLITS, IndexedSet, check_files
 from data.sessions import ClassOrder, Session
+from data.timeline import Catalogue, Known, Step, timeline
 from data.transforms import Transform
 from utils.errors import DataError, nearest
 from utils.loop import Stream
 from utils.requests import ForgetRequest, LearnRequest
 
 MIN_IMAGES = 2
+Streams = dict[str, Callable[[], Stream]]
 
 
 class DataManager:
     """A data set cut into the sessions of a stream of requests.
 
-    Labels follow the order in which the stream learns the classes. Counts are served from the set's own order, shuffled
-    by the seed as PyCIL does (numpy's legacy generator); names are served as they stand.
+    The classes known from the start have the first labels, in class order; the others follow in the order in which
+    the stream first learns them. Counts are served from the set's own order, shuffled by the seed as PyCIL does
+    (numpy's legacy generator); names are served as they stand.
 
     Args:
         indexed: the data set.
         requests: the stream.
         train, test: transforms of training and test images.
-        seed: of the class order.
+        seed: of the class order and of the images that requests grant.
         shuffle: whether the set's own order is shuffled.
         exclude: class names that are left out altogether.
         cache_gb, workers: see `ImageSet` and `ImageStream`.
+        known: classes that the model knows before the stream, see `data.timeline.timeline`.
+
+    Attributes:
+        order: the names behind the labels.
+        known: labels of the classes known from the start.
 
     Raises:
         DataError: the stream asks for classes that are not there, a class has too few images, or a file is missing.
@@ -48,57 +59,85 @@ class DataManager:
         exclude: Sequence[str] = (),
         cache_gb: float = 4.0,
         workers: int = 0,
+        known: Known = "auto",
     ):
-        self.indexed, self.requests, self.workers, self.cache_gb = indexed, list(requests), workers, cache_gb
+        self.indexed, self.workers, self.cache_gb, self.seed = indexed, workers, cache_gb, seed
         self.transforms = {"train": train, "test": test}
         names = class_names(indexed, exclude)
         pool = [names[i] for i in np.random.RandomState(seed).permutation(len(names))] if shuffle else names
-        self.assigned = assign(self.requests, pool, indexed.name)
-        self.order = class_order(indexed, [name for learned in self.assigned.values() for name in learned])
-        self._check_counts()
-        for split in SPLITS:
-            check_files(indexed, split, self._positions(split))
+        parents = class_parents(indexed, names)
+        stream = timeline(requests, Catalogue(indexed.name, pool, parents, indexed.aliases), known)
+        self.steps = stream.steps
+        self.order = class_order(stream.names, parents, indexed.aliases)
+        self.known = tuple(range(len(stream.known)))
+        self._check_images()
 
     def sessions(self, *, grant_past: bool = False) -> list[Session]:
         """All sessions of the stream.
 
         Args:
-            grant_past: whether learn sessions also grant `joint`, the images of every class seen so far.
+            grant_past: whether learn sessions also grant `joint`, the training images of every class alive.
         """
-        sessions, seen, gone = [], set(), set()
-        for index, request in enumerate(self.requests):
-            if isinstance(request, LearnRequest):
-                classes = self._labels(self.assigned[index])
-                seen |= set(classes)
-                streams = self._learn_streams(classes, tuple(sorted(seen)), grant_past)
-                sessions.append(Session(index, "learn", classes, tuple(sorted(seen)), self.order, streams=streams))
-            else:
-                sessions.append(self._forget_session(index, request, tuple(sorted(seen)), tuple(sorted(seen - gone))))
-                gone |= set(sessions[-1].classes)
+        sessions, learned = [], 0
+        for index, step in enumerate(self.steps):
+            sessions.append(self._session(index, step, learned, grant_past))
+            learned += sessions[-1].kind == "learn"
         return sessions
 
-    def _learn_streams(self, classes, seen, grant_past: bool) -> dict[str, Callable[[], Stream]]:
+    def _session(self, index: int, step: Step, learned: int, grant_past: bool) -> Session:
+        classes, seen, alive = (self._labels(names) for names in (step.classes, step.seen, step.alive))
+        whole = {"index": index, "classes": classes, "seen": seen, "alive": alive, "order": self.order}
+        whole["learned"] = learned
+        if isinstance(step.request, LearnRequest):
+            return Session(kind="learn", streams=self._learn_streams(classes, seen, alive, grant_past), **whole)
+        coarse = tuple(sorted(self.order.coarse.index(name) for name in step.coarse))
+        whole |= {"level": step.request.level, "coarse_classes": coarse}
+        exemplars = self._exemplars(index, step.request, classes)
+        streams = self._forget_streams(index, step.request, seen, alive, *exemplars)
+        return Session(kind="forget", streams=streams, purge=partial(self._purge, classes, exemplars[0]), **whole)
+
+    def _learn_streams(self, classes, seen, alive, grant_past: bool) -> Streams:
         streams = {
             "train": partial(self._stream, "train", classes, "train", True),
             "plain": partial(self._stream, "train", classes, "test", False),
             "test": partial(self._stream, "test", seen, "test", False),
         }
-        return streams | ({"joint": partial(self._stream, "train", seen, "train", True)} if grant_past else {})
+        return streams | ({"joint": partial(self._stream, "train", alive, "train", True)} if grant_past else {})
 
-    def _forget_session(self, index: int, request: ForgetRequest, seen: tuple[int, ...], alive) -> Session:
-        names = forget_names(request, self.order, alive)
-        parents = self._find(names["coarse"], self.order.coarse, "coarse class")
-        children = {label for label in alive if self.order.parents[label] in parents}
-        classes = tuple(sorted({*self._labels(names["fine"]), *children}))
+    def _forget_streams(
+        self, index: int, request: ForgetRequest, seen, alive, images: ImageSet, items: Tensor
+    ) -> Streams:
+        def shown(images: ImageSet, items: Tensor, shuffle: bool) -> Stream:
+            return ImageStream(images, items, self.transforms["test"], shuffle, self.workers)
+
         streams = {
-            "forget": partial(self._stream, "train", classes, "train", True),
+            "forget": partial(shown, images, items, True),
+            "plain": partial(shown, images, items, False),
             "test": partial(self._stream, "test", seen, "test", False),
         }
-        return Session(index, "forget", classes, seen, self.order, request.level, parents, streams)
+        if request.retain == "none":
+            return streams
+        images, many = self._images["train"], retained_count(request)
+        retained = pick(images.labels["fine"], alive, many, self.seed, "retain", index)
+        return streams | {"retain": partial(shown, images, retained, True)}
+
+    def _exemplars(self, index: int, request: ForgetRequest, classes: tuple[int, ...]) -> tuple[ImageSet, Tensor]:
+        """The set that a forget request's exemplars are in, and which of its items they are."""
+        if isinstance(request.exemplars, str):
+            asking = f"session {index} asks to forget"
+            images = folder_set(Path(request.exemplars), classes, self.order, asking, self.cache_gb)
+            return images, torch.arange(len(images))
+        images = self._images["train"]
+        many = exemplar_count(request)
+        return images, pick(images.labels["fine"], classes, many, self.seed, "exemplars", index)
+
+    def _purge(self, classes: tuple[int, ...], exemplars: ImageSet) -> None:
+        for images in (self._images["train"], exemplars):
+            images.drop(items_of(images.labels["fine"], classes).tolist())
 
     def _stream(self, split: str, classes: tuple[int, ...], transform: str, shuffle: bool) -> Stream:
         images = self._images[split]
-        items = torch.isin(images.labels["fine"], torch.tensor(classes)).nonzero().flatten()
+        items = items_of(images.labels["fine"], classes)
         return ImageStream(images, items, self.transforms[transform], shuffle, self.workers)
 
     @cached_property
@@ -108,40 +147,47 @@ class DataManager:
     def _image_set(self, split: str) -> ImageSet:
         label = {name: position for position, name in enumerate(self.order.fine)}
         records = self.indexed.splits[split]
-        positions = self._positions(split)
-        fine = torch.tensor([label[records[position].fine] for position in positions])
+        positions = self._positions(split, self.order.fine)
+        fine = torch.tensor([label[records[position].fine] for position in positions], dtype=torch.long)
         labels = {"fine": fine, "coarse": torch.tensor(self.order.parents)[fine]}
         return ImageSet(self.indexed, split, positions, labels, self.cache_gb)
 
-    def _positions(self, split: str) -> list[int]:
-        """The records of a split whose class the stream learns."""
-        learned = set(self.order.fine)
-        return [i for i, record in enumerate(self.indexed.splits[split]) if record.fine in learned]
+    def _positions(self, split: str, names: Sequence[str]) -> list[int]:
+        wanted = set(names)
+        return [i for i, record in enumerate(self.indexed.splits[split]) if record.fine in wanted]
 
     def _labels(self, names: Sequence[str]) -> tuple[int, ...]:
-        return self._find(names, self.order.fine, "class")
-
-    def _find(self, names: Sequence[str], known: tuple[str, ...], what: str) -> tuple[int, ...]:
-        place = {name: label for label, name in enumerate(known)}
-        for name in names:
-            if name not in place:
-                raise DataError(
-                    f"the request names {what} '{name}', which the stream never learns{nearest(name, known)}"
-                )
+        place = {name: label for label, name in enumerate(self.order.fine)}
         return tuple(sorted(place[name] for name in names))
 
-    def _check_counts(self) -> None:
-        for split, least in (("train", MIN_IMAGES), ("test", 1)):
-            counts = dict.fromkeys(self.order.fine, 0)
-            for record in self.indexed.splits[split]:
-                if record.fine in counts:
-                    counts[record.fine] += 1
-            poor = [name for name, count in counts.items() if count < least]
-            if poor:
-                raise DataError(
-                    f"{self.indexed.folder / split}.jsonl: class '{poor[0]}' has {counts[poor[0]]} image(s), at least "
-                    f'{least} are needed; add images or leave it out with "exclude" ({len(poor)} such class(es))'
-                )
+    def _check_images(self) -> None:
+        """Enough images of every class, and the files of all that the stream shows."""
+        learned = {name for step in self.steps if isinstance(step.request, LearnRequest) for name in step.classes}
+        self._check_counts("train", [name for name in self.order.fine if name in learned], MIN_IMAGES)
+        self._check_counts("test", self.order.fine, 1)
+        shown = learned.union(*(self._shown(step) for step in self.steps))
+        check_files(self.indexed, "train", self._positions("train", shown))
+        check_files(self.indexed, "test", self._positions("test", self.order.fine))
+
+    @staticmethod
+    def _shown(step: Step) -> set[str]:
+        """The classes of which a forget session shows training images of the set."""
+        if isinstance(step.request, LearnRequest):
+            return set()
+        exemplars = () if isinstance(step.request.exemplars, str) else step.classes
+        return {*exemplars, *(() if step.request.retain == "none" else step.alive)}
+
+    def _check_counts(self, split: str, names: Sequence[str], least: int) -> None:
+        counts = dict.fromkeys(names, 0)
+        for record in self.indexed.splits[split]:
+            if record.fine in counts:
+                counts[record.fine] += 1
+        poor = [name for name, count in counts.items() if count < least]
+        if poor:
+            raise DataError(
+                f"{self.indexed.folder / split}.jsonl: class '{poor[0]}' has {counts[poor[0]]} image(s), at least "
+                f'{least} are needed; add images or leave it out with "exclude" ({len(poor)} such class(es))'
+            )
 
 
 def class_names(indexed: IndexedSet, exclude: Sequence[str] = ()) -> list[str]:
@@ -157,8 +203,8 @@ def class_names(indexed: IndexedSet, exclude: Sequence[str] = ()) -> list[str]:
     return [name for name in names if name not in set(exclude)]
 
 
-def class_order(indexed: IndexedSet, names: Sequence[str]) -> ClassOrder:
-    """The order of labels that follows from an order of fine names.
+def class_parents(indexed: IndexedSet, names: Sequence[str]) -> dict[str, str]:
+    """Fine name → coarse name.
 
     Raises:
         DataError: one fine name stands under two parents.
@@ -171,71 +217,10 @@ def class_order(indexed: IndexedSet, names: Sequence[str]) -> ClassOrder:
                 f"{indexed.place(split, position)}: class '{record.fine}' stands under '{record.coarse}' here and "
                 f"under '{parent[record.fine]}' before; a fine class has one parent"
             )
-    coarse = list(dict.fromkeys(parent[name] for name in names))
-    parents = tuple(coarse.index(parent[name]) for name in names)
-    return ClassOrder(tuple(names), tuple(coarse), parents, indexed.aliases)
+    return {name: parent[name] for name in names}
 
 
-def assign(
-    requests: Sequence[LearnRequest | ForgetRequest], pool: Sequence[str], set_name: str
-) -> dict[int, list[str]]:
-    """Which classes each learn request gets: names as they stand, counts from the pool without the named ones.
-
-    Args:
-        requests: the stream.
-        pool: class names in class order.
-        set_name: for the messages.
-
-    Returns:
-        Request position → fine names.
-
-    Raises:
-        DataError: an unknown name, a name learned twice, or more classes asked for than there are.
-    """
-    learns = {index: request.classes for index, request in enumerate(requests) if isinstance(request, LearnRequest)}
-    named = [name for classes in learns.values() if not isinstance(classes, int) for name in classes]
-    for name in named:
-        if name not in pool:
-            raise DataError(f"session asks to learn '{name}', which '{set_name}' has not{nearest(name, pool)}")
-        if named.count(name) > 1:
-            raise DataError(f"two sessions ask to learn '{name}'; a class is learned once")
-    free = [name for name in pool if name not in set(named)]
-    assigned = {}
-    for index, classes in learns.items():
-        if not isinstance(classes, int):
-            assigned[index] = list(classes)
-            continue
-        if classes > len(free):
-            raise DataError(
-                f"session {index} asks for {classes} new classes, but only {len(free)} of the {len(pool)} "
-                f"of '{set_name}' are left; ask for fewer"
-            )
-        assigned[index], free = free[:classes], free[classes:]
-    return assigned
-
-
-def forget_names(request: ForgetRequest, order: ClassOrder, known: Sequence[int]) -> dict[str, list[str]]:
-    """The names of a forget request by level; a count takes the first known ones in class order.
-
-    Args:
-        request: counts or names, per level where it is hybrid.
-        order: the names behind the labels.
-        known: fine labels the model knows.
-
-    Raises:
-        DataError: a count above that of the known classes.
-    """
-    wanted = dict(request.classes) if request.level == "hybrid" else {request.level: request.classes}
-    names = {
-        "fine": [order.fine[label] for label in known],
-        "coarse": [order.coarse[label] for label in order.coarse_of(known)],
-    }
-    return {level: _first_or_named(wanted.get(level), names[level], level) for level in names}
-
-
-def _first_or_named(wanted: int | Sequence[str] | None, known: Sequence[str], level: str) -> list[str]:
-    if not isinstance(wanted, int):
-        return list(wanted or ())
-    if wanted > len(known):
-        raise DataError(f"a session asks to forget {wanted} {level} classes, but only {len(known)} are known by then")
-    return list(known[:wanted])
+def class_order(names: Sequence[str], parents: Mapping[str, str], aliases: Mapping[str, Sequence[str]]) -> ClassOrder:
+    """The order of labels that follows from an order of fine names."""
+    coarse = list(dict.fromkeys(parents[name] for name in names))
+    return ClassOrder(tuple(names), tuple(coarse), tuple(coarse.index(parents[name]) for name in names), aliases)

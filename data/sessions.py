@@ -32,6 +32,10 @@ class ClassOrder:
         return tuple(sorted({self.parents[label] for label in classes}))
 
 
+def _nothing() -> None:
+    """What there is to purge after a session that showed nothing to forget."""
+
+
 @dataclass(frozen=True)
 class Session:
     """One request and what it grants.
@@ -40,24 +44,52 @@ class Session:
         index: number of the session in the stream, from 0.
         kind: `learn` or `forget`.
         classes: fine labels the request is about, ascending; to forget a parent is to forget its children.
-        seen: fine labels learned so far, this session's included, ascending.
+        seen: fine labels known from the start or ever learned, this session's and forgotten ones included, ascending.
+        alive: fine labels the model is to know after this session, ascending.
         order: the names behind the labels.
         level: of a forget request: `fine`, `coarse` or `hybrid`.
         coarse_classes: of a forget request: coarse labels it names.
+        learned: how many learn sessions came before this one.
         streams: name → a function that makes the stream.
+        purge: drops the images of the request's classes from the caches of decoded training images and exemplars.
     """
 
     index: int
     kind: str
     classes: tuple[int, ...]
     seen: tuple[int, ...]
+    alive: tuple[int, ...]
     order: ClassOrder
     level: str = "fine"
     coarse_classes: tuple[int, ...] = ()
+    learned: int = 0
     streams: Mapping[str, Callable[[], Stream]] = field(default_factory=dict)
+    purge: Callable[[], None] = _nothing
+
+    @property
+    def gone(self) -> tuple[int, ...]:
+        """Fine labels the model is not to know after this session although it once did, ascending."""
+        return tuple(sorted(set(self.seen) - set(self.alive)))
+
+    @property
+    def past(self) -> tuple[int, ...]:
+        """Fine labels that earlier requests made the model forget, ascending."""
+        return tuple(sorted(set(self.gone) - set(self.classes)))
+
+    @property
+    def goals(self) -> dict[int, str]:
+        """Of a forget request: fine label → the highest level at which it must go, `fine` or `coarse`."""
+        if self.kind != "forget":
+            return {}
+        whole = set(self.coarse_classes)
+        return {label: "coarse" if self.order.parents[label] in whole else "fine" for label in self.classes}
 
     def stream(self, name: str) -> Stream:
-        """A stream by name: `train` (augmented, shuffled), `plain` (un-augmented, fixed order), `test`, ….
+        """A stream by name.
+
+        A learn session has `train` (augmented, shuffled), `plain` (un-augmented, fixed order) and `test`; a forget
+        session `forget` (its exemplars, un-augmented, shuffled), `plain` (the same, fixed order), `test` and, where
+        the request grants it, `retain`. `test` holds the test images of all classes seen.
 
         Raises:
             PermissionError: the request does not grant it.
@@ -66,8 +98,3 @@ class Session:
             granted = ", ".join(sorted(self.streams))
             raise PermissionError(f"session {self.index} ({self.kind}) grants no stream '{name}', only: {granted}")
         return self.streams[name]()
-
-    def new_parents(self) -> tuple[int, ...]:
-        """Coarse labels whose first child this session brings, ascending."""
-        before = set(self.seen) - set(self.classes)
-        return tuple(sorted(set(self.order.coarse_of(self.classes)) - set(self.order.coarse_of(tuple(before)))))

@@ -10,9 +10,9 @@ from utils.errors import ConfigError, nearest
 # name → (module, class, one line); modules are imported when asked for, so that listing is instant.
 LEARNERS: dict[str, tuple[str, str, str]] = {
     "adapter": (
-        "models.adapter",
-        "AdapterLearner",
-        "SSIAT: shared parallel adapters, prototypes, classifier alignment",
+        "models.knowledge_tracing",
+        "KnowledgeTracingLearner",
+        "SSIAT to learn, knowledge tracing to forget: shared parallel adapters, prototypes, alignment",
     ),
     "finetune": ("models.finetune", "FinetuneLearner", "all weights on the new classes only: the lower bound"),
     "retrain": ("models.retrain", "RetrainLearner", "all weights on everything seen so far: the joint upper bound"),
@@ -21,6 +21,20 @@ LEARNERS: dict[str, tuple[str, str, str]] = {
         "models.pretrain",
         "PretrainLearner",
         "makes a backbone: contrastive, supervised, or locked-image tuning",
+    ),
+    "ga": ("models.unlearner", "GradientAscentLearner", "unlearning: gradient ascent"),
+    "gdiff": ("models.unlearner", "GradientDifferenceLearner", "unlearning: gradient difference"),
+    "kl": ("models.unlearner", "KLAscentLearner", "unlearning: gradient ascent + KL to the original"),
+    "npo": ("models.unlearner", "NPOLearner", "unlearning: negative preference + KL to the original"),
+    "hinge": ("models.unlearner", "HingeLearner", "unlearning: hinge (NHL) + KL to the original"),
+    "me": ("models.unlearner", "MaximumEntropyLearner", "unlearning: maximum entropy + CE on what stays"),
+    "relabeling": ("models.relabel", "RelabelingLearner", "unlearning: wrong names for the exemplars"),
+    "salun": ("models.relabel", "SalUnLearner", "unlearning: relabeling of the salient weights alone"),
+    "task_vector": ("models.task_vector", "TaskVectorLearner", "unlearning: fine-tune, then step the other way"),
+    "head_only": (
+        "models.head_only",
+        "HeadOnlyLearner",
+        "control: hides classes in the classifier, erases nothing",
     ),
 }
 
@@ -49,6 +63,16 @@ def get_model(model_name: str, model: Any, **options: Any) -> Any:
 
 
 def accepted(model_name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the options that a learner's constructor takes."""
-    known = inspect.signature(learner_class(model_name)).parameters
+    """Those of the options that a learner's constructor takes, also through the `**options` it hands on."""
+    known = _keywords(learner_class(model_name))
     return {name: value for name, value in options.items() if name in known}
+
+
+def _keywords(learner: type) -> set[str]:
+    known = set()
+    for owner in (owner for owner in learner.__mro__ if "__init__" in vars(owner)):
+        parameters = inspect.signature(owner.__init__).parameters
+        known |= set(parameters)
+        if not any(item.kind is item.VAR_KEYWORD for item in parameters.values()):
+            break
+    return known

@@ -1,11 +1,15 @@
 """How good a learner is on the test images of a session."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from convs.clip import ClipBackbone
+from convs.model import LEVELS
 from data.sessions import ClassOrder, Session
 from models.learner import Learner
+from models.wording import ensemble_rows
 from utils.errors import DivergenceError
 from utils.loop import gather
 from utils.metrics import accuracy, group_accuracy, topk_hits
@@ -14,47 +18,77 @@ from utils.results import LevelResult
 TOP = 5
 
 
-def evaluate(learner: Learner, session: Session, groups: Sequence[Sequence[int]]) -> dict[str, LevelResult]:
-    """Accuracy over all classes seen, at every level of names.
+@dataclass(frozen=True)
+class Scores:
+    """One pass over the test images of all classes a session has seen.
 
-    Args:
-        learner: predicts over all classes seen.
-        session: grants the test images.
-        groups: fine labels of each learn session so far; an image belongs to its fine class's group at both levels.
-
-    Returns:
-        `fine` and, where the set has two levels, `coarse`. A learner without coarse rows names the parent of the fine
-        class it names.
+    Attributes:
+        labels: level → true labels, [N].
+        logits: level → logits, [N, C]. Where the learner has no coarse rows, a parent scores as its best child.
+        text: the same against the plain text features of the names; empty without a text tower.
     """
-    logits = learner_logits(learner, session)
-    labels = {level: logits.pop(level) for level in ("fine", "coarse")}
-    fine = logits["logits.fine"]
-    result = {"fine": _level(topk_hits(fine, labels["fine"], 1), topk_hits(fine, labels["fine"], TOP), labels, groups)}
-    if session.order.two_levels:
-        coarse = logits.get("logits.coarse", parent_scores(fine, session.order))
-        hits = [topk_hits(coarse, labels["coarse"], k) for k in (1, TOP)]
-        result["coarse"] = _level(*hits, labels, groups)
-    return result
+
+    labels: dict[str, np.ndarray]
+    logits: dict[str, np.ndarray]
+    text: dict[str, np.ndarray]
 
 
-def learner_logits(learner: Learner, session: Session) -> dict[str, np.ndarray]:
-    """Labels `fine`, `coarse` [N] and logits `logits.<level>` [N, C] of every test image, each encoded once.
+def score(learner: Learner, session: Session) -> Scores:
+    """Encode every test image once.
 
     Raises:
         DivergenceError: a logit is not finite: the last step of training spoiled the weights.
     """
+    model = learner.model
+    text = ensemble_rows(model, session.order) if isinstance(model.backbone, ClipBackbone) else {}
 
     def compute(batch):
-        logits = learner.predict(batch["image"]).logits
-        return {f"logits.{k}": v for k, v in logits.items()} | {k: batch[k] for k in ("fine", "coarse")}
+        output = learner.predict(batch["image"])
+        worded = model.logits(output.features, text)
+        return (
+            {level: batch[level] for level in LEVELS}
+            | {f"logits.{level}": values for level, values in output.logits.items()}
+            | {f"text.{level}": values for level, values in worded.items()}
+        )
 
-    device = learner.model.device
-    outputs = gather(learner.model, compute, session.stream("test"), device=device, title="evaluate")
+    outputs = gather(model, compute, session.stream("test"), device=model.device, title="evaluate")
     if not all(value.isfinite().all() for value in outputs.values()):
         raise DivergenceError(
             f"after session {session.index} the model's logits are no longer finite; lower the learning rate"
         )
-    return {name: value.numpy() for name, value in outputs.items()}
+    arrays = {name: value.numpy() for name, value in outputs.items()}
+    labels = {level: arrays.pop(level) for level in LEVELS}
+    logits, text = (_levels(arrays, source, session.order) for source in ("logits", "text"))
+    return Scores(labels, logits, text)
+
+
+def _levels(arrays: dict[str, np.ndarray], source: str, order: ClassOrder) -> dict[str, np.ndarray]:
+    found = {level: arrays[f"{source}.{level}"] for level in LEVELS if f"{source}.{level}" in arrays}
+    if found and "coarse" not in found and order.two_levels:
+        found["coarse"] = parent_scores(found["fine"], order)
+    return found
+
+
+def evaluate(scores: Scores, session: Session, groups: Sequence[Sequence[int]]) -> dict[str, LevelResult]:
+    """Accuracy over the classes alive, at every level of names; all classes seen are candidates.
+
+    Args:
+        scores: of the session.
+        session: says which classes are alive.
+        groups: fine labels of each learn session so far; an image belongs to its fine class's group at both levels.
+
+    Returns:
+        `fine` and, where the set has two levels, `coarse`.
+    """
+    alive = np.isin(scores.labels["fine"], session.alive)
+    labels = {level: values[alive] for level, values in scores.labels.items()}
+    new = session.classes if session.kind == "learn" else ()
+    levels = LEVELS if session.order.two_levels else ("fine",)
+    results = {}
+    for level in levels:
+        hits = [topk_hits(scores.logits[level][alive], labels[level], k) for k in (1, TOP)]
+        results[level] = _level(*hits, labels["fine"], groups, new)
+    return results
 
 
 def parent_scores(fine: np.ndarray, order: ClassOrder) -> np.ndarray:
@@ -71,8 +105,8 @@ def parent_scores(fine: np.ndarray, order: ClassOrder) -> np.ndarray:
     return np.stack([fine[:, parents == parent].max(1) for parent in range(parents.max() + 1)], axis=1)
 
 
-def _level(top1: np.ndarray, top5: np.ndarray, labels: dict[str, np.ndarray], groups) -> LevelResult:
-    by_group = group_accuracy(top1, labels["fine"], groups)
-    old = [label for group in groups[:-1] for label in group]
-    old_accuracy = group_accuracy(top1, labels["fine"], [old])[0] if old else None
-    return LevelResult(accuracy(top1), accuracy(top5), tuple(by_group), old_accuracy, by_group[-1], len(top1))
+def _level(top1: np.ndarray, top5: np.ndarray, fine: np.ndarray, groups, new: Sequence[int]) -> LevelResult:
+    old = sorted({label for group in groups for label in group} - set(new))
+    old_accuracy, new_accuracy = (group_accuracy(top1, fine, [some])[0] if some else None for some in (old, new))
+    by_group = tuple(group_accuracy(top1, fine, groups))
+    return LevelResult(accuracy(top1), accuracy(top5), by_group, old_accuracy, new_accuracy, len(top1))

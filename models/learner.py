@@ -22,6 +22,7 @@ class Learner(ABC):
         model: the network it owns.
         first: how the first session is trained.
         later: how the later ones are.
+        forget: how a forget request is carried out; None: as a later session.
 
     Attributes:
         kinds: the kinds of session it can serve.
@@ -31,8 +32,8 @@ class Learner(ABC):
     kinds: ClassVar[frozenset[str]] = frozenset({"learn"})
     sees_past: ClassVar[bool] = False
 
-    def __init__(self, model: Model, first: Recipe, later: Recipe):
-        self.model, self.first, self.later = model, first, later
+    def __init__(self, model: Model, first: Recipe, later: Recipe, forget: Recipe | None = None):
+        self.model, self.first, self.later, self.forget = model, first, later, forget or later
 
     @abstractmethod
     def phases(self, session: Session) -> Iterator[Phase]:
@@ -41,6 +42,14 @@ class Learner(ABC):
         Code before a `yield` prepares the phase, code after it sees the trained weights. It may depend on the model,
         the session and torch's random numbers only: a resumed run executes it again.
         """
+
+    def check(self, session: Session) -> None:
+        """See that a session of the stream can be served, before the first one begins.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        return
 
     def predict(self, images: Tensor) -> Output:
         """[B, 3, size, size] → features and logits over all classes seen, in label order."""
@@ -64,7 +73,7 @@ class Learner(ABC):
         return sum(p.numel() for p in parameters if p.requires_grad) / sum(p.numel() for p in parameters)
 
     def recipe(self, session: Session) -> Recipe:
-        """The recipe of a session."""
+        """The recipe of a learn session."""
         return self.first if session.index == 0 else self.later
 
     def features(self, stream: Stream) -> Tensor:

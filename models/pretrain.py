@@ -29,7 +29,7 @@ class PretrainLearner(Learner):
         alias_share: how often a class is called by an alias, where it has one.
 
     Raises:
-        ConfigError: `tune: text` without a text tower, or a session that leaves classes to later ones.
+        ConfigError: another `tune`, `text` without a text tower, or a session that leaves classes to later ones.
 
     Source: Radford et al., CLIP, ICML 2021; Zhai et al., LiT, CVPR 2022 (`tune: text`); two levels of captions ours.
     """
@@ -37,6 +37,8 @@ class PretrainLearner(Learner):
     def __init__(self, model: Model, first: Recipe, later: Recipe, *, tune: str = "all", alias_share: float = 0.25):
         super().__init__(model, first, later)
         self.alias_share, self.locked = alias_share, tune == "text"
+        if tune not in ("all", "text"):
+            raise ConfigError(f'key \'tune\': learner \'pretrain\' trains "all" or "text", not "{tune}"')
         if self.locked and not isinstance(model.backbone, ClipBackbone):
             raise ConfigError("key 'tune': \"text\" needs a text tower; choose a CLIP or \"lit:…\" as 'convnet_type'")
         if self.locked:

@@ -132,3 +132,36 @@ def workplace(tmp_path, tmp_path_factory):
 
     with at_work(tmp_path, tmp_path_factory) as folder:
         yield folder
+
+
+@pytest.fixture
+def refused(workplace, capsys):
+    """A function that expects the command line to be refused in one clear line and returns the reason."""
+
+    from tests.support import lethe
+
+    def run(*words) -> str:
+        capsys.readouterr()
+        assert lethe(*words) == 2
+        out, err = capsys.readouterr()
+        *before, last = err.removesuffix("\n").split("\n")
+        assert last.startswith("lethe: ") and err.endswith("\n") and out == ""
+        assert "Traceback" not in err and not any(line.startswith("lethe: ") for line in before)
+        assert not list(Path().rglob("*.part"))
+        return last.removeprefix("lethe: ")
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory):
+    """A whole mixed run with its figures, and a copy of its folder right after each purge."""
+    from tests.forgetting import MIXED, Purged
+    from tests.support import at_work, experiment, lethe, only_run
+
+    base = tmp_path_factory.mktemp("mixed")
+    purged = Purged(base / "purged")
+    with at_work(base / "work", tmp_path_factory), pytest.MonkeyPatch.context() as patch:
+        purged.watch(patch)
+        assert lethe("--config", experiment(MIXED)) == 0
+    return base / "work" / only_run(base / "work" / "logs"), purged

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 import main
 from data.world import ensure_world
+from utils.checkpoint import RunCheckpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 LOG = logging.getLogger("lethe")
@@ -107,6 +108,25 @@ def contents(folder: Path) -> dict[str, str]:
     """Relative path → digest, of every file below a folder."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def log_of(folder: Path) -> str:
+    """The log of a run, by its folder."""
+    return folder.with_name(folder.name + ".log").read_text(encoding="utf-8")
+
+
+def cut_after_writing(monkeypatch: pytest.MonkeyPatch, *kinds: str) -> None:
+    """Interrupt a run right after every file of its checkpoint, or those of some kinds (`phase`, `session`)."""
+
+    def cut(write):
+        def written(*args, **options):
+            write(*args, **options)
+            raise KeyboardInterrupt
+
+        return written
+
+    for kind in kinds or ("phase", "session"):
+        monkeypatch.setattr(RunCheckpoint, f"save_{kind}", cut(getattr(RunCheckpoint, f"save_{kind}")))
 
 
 def outcome(folder: Path) -> tuple[list[dict], dict]:

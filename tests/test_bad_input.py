@@ -20,23 +20,6 @@ CLASSES = ("red", "green", "blue")
 
 
 @pytest.fixture
-def refused(workplace, capsys):
-    """A function that expects the command line to be refused and returns the reason."""
-
-    def run(*words) -> str:
-        capsys.readouterr()
-        assert lethe(*words) == 2
-        out, err = capsys.readouterr()
-        *before, last = err.removesuffix("\n").split("\n")
-        assert last.startswith("lethe: ") and err.endswith("\n") and out == ""
-        assert "Traceback" not in err and not any(line.startswith("lethe: ") for line in before)
-        assert not list(Path().rglob("*.part"))
-        return last.removeprefix("lethe: ")
-
-    return run
-
-
-@pytest.fixture
 def never_started(refused):
     """The same for an experiment that differs from `SIMPLE`; nothing may have been written."""
 
@@ -103,12 +86,12 @@ def test_wrong_arguments(refused, words, part):
         ({"templates": "carz"}, "key 'templates': 'carz' is no set of templates; did you mean 'cars'?"),
         (
             {"sessions": [{"learn": ["Veltro Comt"]}]},
-            "'Veltro Comt', which 'toymini' has not; did you mean 'Veltro C",
+            "session 0 asks to learn 'Veltro Comt', but 'toymini' has no such class; did you mean 'Veltro Comet' or",
         ),
         ({"exclude": ["Veltro Comt"]}, "key 'exclude': 'toymini' has no class 'Veltro Comt'; did you mean 'Veltro Com"),
         (
             {"sessions": [{"learn": 4}, {"learn": 9}]},
-            "session 2 asks to learn 9 classes, 13 in all, but 'toymini'",
+            "session 1 asks to learn 9 classes, 13 in all, but 'toymini'",
         ),
         ({"sessions": None, "init_cls": 13}, "'init_cls' is 13, but 'toymini' has 12 classes"),
         (
@@ -122,6 +105,22 @@ def test_wrong_arguments(refused, words, part):
 )
 def test_what_is_not_there(never_started, changes, part):
     assert part in never_started(**changes)
+
+
+@pytest.mark.parametrize(
+    "sessions, part",
+    [
+        ([{"learn": ["Veltro Arrow"]}, {"forget": 1}], "'Veltro Arrow', the only fine class known by then"),
+        (
+            [{"learn": ["Veltro Arrow", "Veltro Comet"]}, {"forget": {"classes": ["Veltro"], "level": "coarse"}}],
+            "'Veltro', the only coarse class known by then",
+        ),
+    ],
+)
+def test_what_cannot_be_taken_for_another(never_started, sessions, part):
+    line = never_started(model_name="adapter", coarse_weight=0.5, sessions=sessions)
+    assert line.startswith(f"key 'sessions': session 1 asks to forget {part}, and loss 'hinge' needs another one")
+    assert line.endswith("choose one of: ga, gdiff, kl, npo, me")
 
 
 def test_a_gpu_that_is_not_there(never_started, monkeypatch):

@@ -8,6 +8,7 @@ import torch
 from models import LEARNERS
 from tests.support import ROOT
 from utils.config import load_config
+from utils.requests import Forget
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -30,11 +31,21 @@ def test_the_example_method_learns_two_sessions(tiny_model, tiny_sessions, recip
 
 
 def test_the_example_experiment_loads(tmp_path):
-    experiment, record = blocks("json")
+    experiment, _, record = blocks("json")
     (tmp_path / "x.json").write_text(experiment)
     config = load_config(tmp_path / "x.json").config
     assert config.model_name in LEARNERS and config.seed == (1993, 1996, 1997)
     assert set(re.findall(r'"(\w+)":', record)) == {"img_path", "coarse_label", "fine_label"}
+
+
+def test_the_example_request_parses():
+    (request,) = [Forget.model_validate_json(block) for block in blocks("json") if '"forget"' in block]
+    assert request.forget.classes == ("Audi A7", "Audi A5 coupe") and request.forget.exemplars == 50
+
+
+def test_every_learner_is_listed():
+    table = {name for row in re.findall(r"^\| (`.*?) \|", README, re.M) for name in re.findall(r"`(\w+)`", row)}
+    assert set(LEARNERS) <= table
 
 
 LINKS = re.findall(r"\]\(((?!http)[^)]+)\)", README)

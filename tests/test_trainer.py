@@ -24,12 +24,13 @@ from tests.support import (
     at_work,
     command_line,
     contents,
+    cut_after_writing,
     experiment,
     lethe,
+    log_of,
     only_run,
     outcome,
 )
-from utils.checkpoint import RunCheckpoint
 from utils.config import Config, config_hash, load_config, stream_hash
 from utils.errors import CheckpointError
 
@@ -90,10 +91,6 @@ def whole(tmp_path_factory):
 def no_plots(monkeypatch):
     """A figure takes as long as a run; that of `whole` is enough."""
     monkeypatch.setattr(trainer.plots, "curves", lambda *_: None)
-
-
-def log_of(folder: Path) -> str:
-    return folder.with_name(folder.name + ".log").read_text(encoding="utf-8")
 
 
 def test_files_stand_at_pycils_path(whole):
@@ -333,18 +330,6 @@ def test_a_run_cut_at_every_checkpoint_ends_the_same(workplace, monkeypatch, cap
     assert_same_run(only_run(), only_run(Path("whole")))
 
 
-def cut_after_writing(monkeypatch) -> None:
-    def cut(write):
-        def written(*args, **options):
-            write(*args, **options)
-            raise KeyboardInterrupt
-
-        return written
-
-    monkeypatch.setattr(RunCheckpoint, "save_session", cut(RunCheckpoint.save_session))
-    monkeypatch.setattr(RunCheckpoint, "save_phase", cut(RunCheckpoint.save_phase))
-
-
 def test_resume_with_another_config_is_refused(whole, workplace):
     _, folder, _ = whole
     shutil.copytree(folder.parents[4], "logs")
@@ -367,13 +352,3 @@ def test_a_file_asks_for_a_gpu_that_is_not_there(monkeypatch, workplace, capsys)
     assert lethe("--config", experiment(SIMPLE, device=["0"])) == 0
     assert "device 'cuda' of the config is not there (0 GPUs); running on the CPU" in capsys.readouterr().err
     assert "Running on cpu\n" in log_of(only_run())
-
-
-@pytest.mark.parametrize(
-    "wish, count, device",
-    [("auto", 0, "cpu"), ("auto", 2, "cuda"), ("cpu", 2, "cpu"), ("cuda:1", 2, "cuda:1"), ("cuda:2", 2, "cpu")],
-)
-def test_choice_of_device(monkeypatch, wish, count, device):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    assert trainer.choose_device(wish, strict=False) == torch.device(device)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,10 +76,16 @@ class RunCheckpoint:
         progress = Progress(saved.notes["epoch"], [params[i] for i in range(len(params))], optimizer)
         return progress, saved.notes["finished"]
 
-    def drop_phases(self) -> None:
-        """Forget the phases of a session that is done; they also stay where a run was cut just before this."""
+    def drop_phases(self, before: int | None = None) -> None:
+        """Forget the phases of a session that is done.
+
+        Args:
+            before: only those of earlier sessions than this one, which stay where a run was cut between a session's
+                end and this; None: all.
+        """
         for file in self.folder.glob("phase_*.safetensors*"):
-            file.unlink()
+            if before is None or file.suffix != ".safetensors" or read_notes(file).get("session", -1) < before:
+                file.unlink()
 
     def clear(self) -> None:
         """Forget everything: a new run starts here."""
@@ -126,9 +133,29 @@ def read_tensors(file: Path) -> Saved:
     Raises:
         CheckpointError: the file is damaged.
     """
+    with _opened(file) as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        return Saved(tensors, _notes(opened))
+
+
+def read_notes(file: Path) -> dict:
+    """The notes alone.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    with _opened(file) as opened:
+        return _notes(opened)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[safe_open]:
     try:
         with safe_open(file, framework="pt") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            return Saved(tensors, json.loads((opened.metadata() or {}).get("lethe", "{}")))
+            yield opened
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{file}: the checkpoint is damaged ({error}); start anew without --resume") from error
+
+
+def _notes(opened: safe_open) -> dict:
+    return json.loads((opened.metadata() or {}).get("lethe", "{}"))

@@ -1,6 +1,6 @@
 """Classes as Gaussians in feature space: their statistics, how they drift, and features drawn from them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -68,13 +68,89 @@ def class_statistics(features: Tensor, ridge: float, parent: int = 0, session: i
     if len(features) < 2:
         raise ValueError(f"a covariance needs at least 2 features, got {len(features)}")
     mean = features.mean(0)
-    _, singular, directions = torch.linalg.svd(features - mean, full_matrices=False)
-    rank = min(len(features) - 1, features.shape[1])  # centring takes one direction away
-    factor = singular[:rank, None] * directions[:rank] / (len(features) - 1) ** 0.5
-    return ClassStatistics(mean, factor, ridge, len(features), parent, session)
+    return ClassStatistics(mean, _factor(features - mean, len(features) - 1), ridge, len(features), parent, session)
 
 
-def shifted_means(means: Tensor, before: Tensor, after: Tensor, sigma: float, floor: float = FLOOR) -> Tensor:
+def cross_modal_statistics(
+    rows: Tensor,
+    features: Tensor,
+    labels: Tensor,
+    wanted: Iterable[int],
+    ridge: float,
+    *,
+    parents: Sequence[int] | None = None,
+    session: int = 0,
+) -> dict[int, ClassStatistics]:
+    """Statistics of classes of which there is no image, from their texts and images of other classes.
+
+    With r the mean norm of the features, a class stands at `r·row + gap`, gap = mean_i(feature_i − r·row of its own
+    class): the offset between the modalities, at equal norms. All classes share the covariance of the features around
+    their own class means (see `pooled_factor`).
+
+    Args:
+        rows: text features of unit norm, of all classes, [C, D].
+        features: raw image features of some classes, [N, D], N ≥ 1.
+        labels: their classes as positions in `rows`, [N].
+        wanted: the classes to make statistics for, as positions in `rows`.
+        ridge: added to the covariance's diagonal.
+        parents: the coarse label of every row, kept with the statistics; None: 0 for all.
+        session: kept with the statistics.
+
+    Returns:
+        position → statistics, in the order of `wanted`; `count` is N.
+
+    Raises:
+        ValueError: there are no features.
+
+    Source: ours; the gap is that of Liang et al., Mind the Gap, NeurIPS 2022, section 2.
+    """
+    factor = pooled_factor(features, labels)
+    norm = features.norm(dim=1).mean()
+    gap = (features - norm * rows[labels]).mean(0)
+    return {
+        place: ClassStatistics(
+            norm * rows[place] + gap, factor, ridge, len(features), parents[place] if parents else 0, session
+        )
+        for place in wanted
+    }
+
+
+def pooled_factor(features: Tensor, labels: Tensor) -> Tensor:
+    """The factor of the covariance that several classes share: that of the features around their own class means.
+
+    Args:
+        features: raw features, [N, D], N ≥ 1.
+        labels: [N], of K classes.
+
+    Returns:
+        [r, D] with r = min(N − K, D) and factorᵀ·factor = Σ (f − μ_y)(f − μ_y)ᵀ / (N − K); no rows where every class
+        has one feature only.
+
+    Raises:
+        ValueError: there are no features.
+    """
+    if not len(features):
+        raise ValueError("a covariance needs features, got none")
+    return _factor(features - _own_means(features, labels), len(features) - len(labels.unique()))
+
+
+def _factor(centred: Tensor, degrees: int) -> Tensor:
+    """Principal directions [min(degrees, D), D] with factorᵀ·factor = centredᵀ·centred / degrees.
+
+    Args:
+        centred: [n, D], of rank `degrees` at most: centring takes a direction away for every class mean.
+        degrees: of freedom.
+    """
+    rank = min(degrees, centred.shape[1])
+    if not rank:
+        return centred[:0]
+    _, singular, directions = torch.linalg.svd(centred, full_matrices=False)
+    return singular[:rank, None] * directions[:rank] / degrees**0.5
+
+
+def shifted_means(
+    means: Tensor, before: Tensor, after: Tensor, sigma: float, floor: float = FLOOR, shrink: float = 0.0
+) -> Tensor:
     """Move stored class means along with the drift of the images seen now.
 
     Args:
@@ -82,17 +158,24 @@ def shifted_means(means: Tensor, before: Tensor, after: Tensor, sigma: float, fl
         before: raw features of the images before training, [N, D].
         after: raw features of the same images in the same order after it, [N, D].
         sigma: width of the kernel, in units of feature distance.
-        floor: added to every kernel weight.
+        floor: added to every kernel weight; SSIAT's lets a mean far from all images move with their average drift.
+        shrink: τ, added to the sum of the weights. With τ = 1 and no floor a mean far from all images stays where it
+            is, to the bit: what exemplars of a forgotten class suffer must not leak to distant classes.
 
     Returns:
-        `means + Σ_i k_i (after_i − before_i) / Σ_i k_i` with `k_i = exp(−‖before_i − mean‖²/2σ²) + floor`, [C, D].
+        [C, D]: `means + Σ_i k_i (after_i − before_i) / (Σ_i k_i + τ)`, `k_i = exp(−‖before_i − mean‖²/2σ²) + floor`.
 
-    Source: SSIAT, CVPR 2024, section 3. The published code pairs two differently shuffled and
+    Raises:
+        ValueError: neither floor nor shrink is above 0, so that a far mean would be 0/0.
+
+    Source: SSIAT, CVPR 2024, section 3; `shrink` ours. The published code pairs two differently shuffled and
     augmented passes; here both passes see the same un-augmented images in the same order.
     """
+    if min(floor, shrink) < 0 or floor + shrink == 0:
+        raise ValueError(f"floor and shrink must be ≥ 0 and one of them above 0, got {floor} and {shrink}")
     distance = torch.cdist(means.double(), before.double())  # [C, N]
     weight = torch.exp(-(distance**2) / (2 * sigma**2)) + floor
-    drift = weight @ (after - before).double() / weight.sum(1, keepdim=True)
+    drift = weight @ (after - before).double() / (weight.sum(1, keepdim=True) + shrink)
     return means + drift.to(means.dtype)
 
 

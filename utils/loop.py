@@ -46,6 +46,7 @@ class Recipe:
         schedule: `cosine` (per epoch, from `lr` towards `min_lr`) or `constant`.
         min_lr: what the cosine would reach after the last epoch.
         warmup_steps: steps over which the rate rises linearly to its schedule.
+        eps: of Adam's denominator; None is the optimizer's own. SGD has none.
     """
 
     epochs: int
@@ -57,12 +58,13 @@ class Recipe:
     schedule: str = "cosine"
     min_lr: float = 0.0
     warmup_steps: int = 0
+    eps: float | None = None
 
     def __post_init__(self):
         if self.optimizer not in OPTIMIZERS or self.schedule not in SCHEDULES:
             raise ValueError(f"optimizer must be of {OPTIMIZERS} and schedule of {SCHEDULES}, got {self}")
-        if self.epochs < 0 or self.batch_size < 1 or self.lr <= 0:
-            raise ValueError(f"epochs must be ≥ 0, batch_size ≥ 1 and lr > 0, got {self}")
+        if self.epochs < 0 or self.batch_size < 1 or self.lr <= 0 or (self.eps is not None and self.eps <= 0):
+            raise ValueError(f"epochs must be ≥ 0, batch_size ≥ 1, lr > 0 and eps > 0 or None, got {self}")
 
     def rate(self, epoch: int, step: int) -> float:
         """The learning rate of an epoch (from 0) at a step counted from the start of the phase (from 0)."""
@@ -192,12 +194,59 @@ def gather(
     was_training = module.training
     module.eval()
     parts: dict[str, list[Tensor]] = {}
-    total = math.ceil(len(stream) / batch_size)
-    for batch in tqdm(stream.batches(batch_size, seed=0), total=total, desc=title, disable=None, leave=False):
+    for batch in _shown(stream, batch_size, 0, title):
         for name, value in compute(_to(batch, device)).items():
             parts.setdefault(name, []).append(value.cpu())
     module.train(was_training)
     return {name: torch.cat(values) for name, values in parts.items()}
+
+
+def gradient_sums(
+    module: nn.Module,
+    loss: Callable[[Batch], Tensor],
+    stream: Stream,
+    params: Iterable[nn.Parameter],
+    *,
+    batch_size: int = 48,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    title: str | None = None,
+) -> list[Tensor]:
+    """The gradients of a loss summed over the batches of one pass, at fixed weights and in evaluation mode.
+
+    Args:
+        module: put into evaluation mode meanwhile.
+        loss: takes a batch, returns a scalar.
+        stream: its last batch may be smaller and counts as much as the others.
+        params: what to differentiate by; their `grad` is left as it is.
+        batch_size: examples of a batch.
+        device: where the batches go.
+        seed: of the pass.
+        title: of the progress bar.
+
+    Returns:
+        Σ_batches ∂loss/∂param for every parameter; zeros for one that the loss does not depend on.
+
+    Raises:
+        DivergenceError: a sum is not finite.
+    """
+    params, was_training = list(params), module.training
+    sums = [torch.zeros_like(param) for param in params]
+    module.eval()
+    for batch in _shown(stream, batch_size, seed, title):
+        slopes = torch.autograd.grad(loss(_to(batch, device)), params, materialize_grads=True)
+        for total, slope in zip(sums, slopes, strict=True):
+            total.add_(slope)
+    module.train(was_training)
+    if not all(total.isfinite().all() for total in sums):
+        raise DivergenceError("the gradients at the weights before training are not finite; look at the data")
+    return sums
+
+
+def _shown(stream: Stream, size: int, seed: int, title: str | None) -> Iterable[Batch]:
+    """One pass under a progress bar."""
+    total = math.ceil(len(stream) / size)
+    return tqdm(stream.batches(size, seed), total=total, desc=title, disable=None, leave=False)
 
 
 def _run_epoch(phase, params, optimizer, epoch, steps, seed, device, bar) -> dict[str, float]:
@@ -269,6 +318,7 @@ def _optimizer(recipe: Recipe, params: list[nn.Parameter]) -> torch.optim.Optimi
     shared = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(params, momentum=recipe.momentum, **shared)
+    shared |= {} if recipe.eps is None else {"eps": recipe.eps}
     return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](params, **shared)
 
 

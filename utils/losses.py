@@ -1,5 +1,6 @@
 """Losses as pure functions of tensors."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -45,3 +46,35 @@ def contrastive(image: Tensor, text: Tensor, positive: Tensor, scale: Tensor | f
 def same(first: Tensor, second: Tensor) -> Tensor:
     """Which entries of two label vectors [B] and [T] agree: bool [B, T]."""
     return first[:, None] == second[None, :]
+
+
+def without_true(logits: Tensor, labels: Tensor) -> Tensor:
+    """The logits of all classes but the true one, in their order.
+
+    The column is dropped, not masked: −∞ would make a KL and its gradient NaN.
+
+    Args:
+        logits: [B, C].
+        labels: columns of the true classes, [B].
+
+    Returns:
+        [B, C − 1].
+    """
+    columns = torch.arange(logits.shape[1] - 1, device=logits.device)
+    return logits.gather(1, columns + (columns >= labels[:, None]).long())
+
+
+def elementwise_kl(logits: Tensor, original: Tensor) -> Tensor:
+    """Σ KL(softmax original ‖ softmax logits), divided by the number of elements B·C.
+
+    Args:
+        logits: of the model in training, [B, C].
+        original: what they are held to, [B, C].
+
+    Returns:
+        A scalar; 0 where there is no column. The mean over the batch, as KLs are mostly averaged, is C times as much.
+
+    Source: the normalisation is that of Tan & Gong, arXiv 2506.11253 (2025), to which its weights refer.
+    """
+    new, old = F.log_softmax(logits, 1), F.log_softmax(original, 1)
+    return F.kl_div(new, old, reduction="sum", log_target=True) / max(1, logits.numel())

@@ -1,6 +1,7 @@
 """Where a run leaves its files, and what stands there already."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,16 @@ class Place:
     def checkpoint(self) -> Path:
         """What resuming needs."""
         return self.folder / "checkpoint"
+
+    @property
+    def history(self) -> Path:
+        """Models as they were before each forget request, where the config keeps them."""
+        return self.folder / "history"
+
+    def drop_history(self) -> None:
+        """Let go of those models."""
+        if self.history.exists():
+            shutil.rmtree(self.history)
 
     def finished(self) -> dict | None:
         """The summary of a finished run, or None."""

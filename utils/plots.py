@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by colour-blind readers.
-BLUE, ORANGE, SKY, PURPLE = "#0072B2", "#D55E00", "#56B4E9", "#CC79A7"
+BLUE, ORANGE, SKY, PURPLE, GREEN = "#0072B2", "#D55E00", "#56B4E9", "#CC79A7", "#009E73"
 INK, GREY, PALE, PLUM = "#222222", "#666666", "#E4E4E4", "#8A3F69"
 SCALE = ("#EDF3F8", "#7DB8DC", "#005F96")  # 0, 50, 100 %: told apart by lightness alone
 FONTS = {
@@ -49,10 +49,11 @@ def curves(path: Path, results: RunResults) -> None:
         _draw_curves(panels[0], results)
         if groups:
             _draw_matrix(panels[1], results, groups)
-        _save(figure, path)
+        save(figure, path)
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def save(figure: "Figure", path: Path) -> None:
+    """Write a drawn figure as a png, in one atomic step; the same drawing gives the same bytes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     drawn = io.BytesIO()
@@ -123,7 +124,7 @@ def _draw_matrix(axes: "Axes", results: RunResults, groups: int) -> None:
     colours = LinearSegmentedColormap.from_list("accuracy", SCALE)
     image = axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=0, vmax=100, aspect="auto")
     if max(values.shape) <= MAX_NUMBERS:
-        _write_numbers(axes, image, values)
+        _write_numbers(axes, image, values, results)
     else:
         bar = axes.figure.colorbar(image, ax=axes, fraction=0.045, pad=0.03)
         bar.outline.set_visible(False)
@@ -131,8 +132,11 @@ def _draw_matrix(axes: "Axes", results: RunResults, groups: int) -> None:
     _dress_matrix(axes, results, groups)
 
 
-def _write_numbers(axes: "Axes", image: object, values: object) -> None:
+def _write_numbers(axes: "Axes", image: object, values: object, results: RunResults) -> None:
     size = 10 if max(values.shape) <= 7 else 8
+    for row, line in enumerate(results.matrix()):
+        for column in (column for column, value in enumerate(line) if not math.isfinite(value)):
+            axes.text(column, row, "–", ha="center", va="center", color=GREY, fontsize=size)  # all of it was forgotten
     for row, line in enumerate(values):
         for column, value in enumerate(line):
             if math.isfinite(value):

@@ -201,13 +201,13 @@ def _class_increments(config: Config, total: int) -> list[int]:
 
 def _check_counts(dataset: str, requests: list[Request], total: int) -> None:
     learned = 0
-    for number, request in enumerate(requests, 1):
+    for index, request in enumerate(requests):
         asked = request.classes if isinstance(request.classes, int) else 0
         learned += asked if isinstance(request, LearnRequest) else 0
         if max(asked, learned) > total:
             verb = "learn" if isinstance(request, LearnRequest) else "forget"
             raise ConfigError(
-                f"'sessions': session {number} asks to {verb} {asked} classes, {max(asked, learned)} in all, "
+                f"'sessions': session {index} asks to {verb} {asked} classes, {max(asked, learned)} in all, "
                 f"but {dataset!r} has {total}; ask for fewer"
             )
 

@@ -1,35 +1,40 @@
-"""What a run measured: rows → log lines, csv, jsonl, markdown and the flat summary.
+"""What a run measured: rows, their JSON, the log lines and the flat summary; `utils/tables.py` writes the files.
 
 The log lines are those of PyCIL and LAMDA-PILOT (`trainer.py`), so that what reads their logs reads ours; groups are
 the real learn sessions, labelled by their class range and sorted as numbers, and figures are plain Python floats.
 """
 
-import csv
-import io
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from utils import metrics
-from utils.atomic import write_text
+from utils.plain import finite, number, plain
 
 LEVELS = {"fine": "CNN", "coarse": "Coarse"}  # the level and its name in the log
-HEADINGS = {
-    "accuracy_last": "last",
-    "accuracy_average": "average",
-    "top5_last": "top-5 last",
-    "forgetting": "forgetting",
-    "bwt": "BWT",
-    "coarse_accuracy_last": "coarse last",
-    "coarse_accuracy_average": "coarse average",
-    "coarse_top5_last": "coarse top-5 last",
-    "coarse_forgetting": "coarse forgetting",
-    "coarse_bwt": "coarse BWT",
-    "wall_s": "seconds",
-    "peak_mb": "peak MB",
-    "tunable_ratio": "tunable share",
+# a request's figures in reading order and what readers call them; that of one general set is named "zero_shot.food101"
+REQUEST_FIGURES = {
+    "forget_fine": "forget fine",
+    "forget_coarse": "forget coarse",
+    "retain_fine": "retain fine",
+    "retain_coarse": "retain coarse",
+    "adjacent_fine": "adjacent fine",
+    "remote_fine": "remote fine",
+    "past_fine": "past requests fine",
+    "quality": "Quality",
+    "utility": "Utility",
+    "qu": "Q-U",
+    "zero_shot": "Zero-shot",
+    "ece": "ECE",
+    "forget_fine_rows": "forget fine, own rows",
+    "forget_fine_text": "forget fine, plain text rows",
+}
+SCORES = {"quality": 0.0, "utility": 100.0, "qu": 0.0}  # they compare after with before; here of a model left as it was
+ROLES = {
+    "forget": "Forgotten classes",
+    "adjacent": "Adjacent classes",
+    "remote": "Remote classes",
+    "past": "Classes of past requests",
 }
 
 
@@ -55,9 +60,90 @@ class LevelResult:
 
     def interval(self) -> tuple[float, float]:
         """Wilson's 95 % interval of top-1, in percent; (nan, nan) without test images."""
-        if not self.count:
-            return math.nan, math.nan
-        return metrics.wilson_interval(round(self.top1 / 100 * self.count), self.count)
+        return _interval(self.top1, self.count)
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """What a request did to one class.
+
+    Attributes:
+        name: of the class.
+        parent: its coarse class; its own name in a data set of one level.
+        role: "forget" (asked to be forgotten), "adjacent" (kept, but close to a forgotten class), "remote" (kept) or
+            "past" (forgotten by an earlier request).
+        images: test images of the class.
+        before: fine top-1 before the session, in percent.
+        after: the same after it.
+    """
+
+    name: str
+    parent: str
+    role: str
+    images: int
+    before: float
+    after: float
+
+    @property
+    def change(self) -> float:
+        """Accuracy gained, in points; negative where some was lost."""
+        return self.after - self.before
+
+
+@dataclass(frozen=True)
+class RequestResult:
+    """What a forget session did: figures by name (see `REQUEST_FIGURES`), in percent, and every class.
+
+    Attributes:
+        level: "fine", "coarse" or "hybrid".
+        before: the figures before the session; a figure that compares the two needs none.
+        after: the figures after it.
+        classes: the classes seen so far.
+        counts: test images behind a figure, where they are not those of the classes (the general sets).
+    """
+
+    level: str
+    before: dict[str, float]
+    after: dict[str, float]
+    classes: tuple[ClassChange, ...]
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> list[str]:
+        """The names of the figures in reading order."""
+        places = {name: place for place, name in enumerate(REQUEST_FIGURES)}
+        return sorted(
+            self.after | self.before, key=lambda name: (places.get(name.split(".")[0], len(places)), "." in name)
+        )
+
+    @property
+    def measured(self) -> list[str]:
+        """Those of them that are known before or after the session."""
+        sides = (self.after, self.before)
+        return [name for name in self.figures if any(finite(side.get(name)) for side in sides)]
+
+    def of_role(self, *roles: str) -> list[ClassChange]:
+        """The classes of some roles, those that lost most first."""
+        found = [change for change in self.classes if change.role in roles]
+        return sorted(found, key=lambda change: change.change if finite(change.change) else math.inf)
+
+    def count(self, figure: str) -> int:
+        """Test images behind an accuracy; 0 where that is not known."""
+        role = figure.split("_")[0]
+        roles = ("adjacent", "remote") if role == "retain" else (role,)
+        return self.counts.get(figure, sum(change.images for change in self.of_role(*roles)))
+
+    def interval(self, figure: str) -> tuple[float, float]:
+        """Wilson's 95 % interval of an accuracy after the session; (nan, nan) where the number of images is unknown."""
+        return _interval(self.after.get(figure, math.nan), self.count(figure))
+
+    @classmethod
+    def from_json(cls, row: Mapping) -> "RequestResult":
+        """The request as `json` reads what `SessionResult.to_json` wrote; None becomes nan again."""
+        sides = {side: {name: number(value) for name, value in row[side].items()} for side in ("before", "after")}
+        floats = ("before", "after")
+        classes = [ClassChange(**{**change, **{s: number(change[s]) for s in floats}}) for change in row["classes"]]
+        return cls(**{**row, **sides, "classes": tuple(classes)})
 
 
 @dataclass(frozen=True)
@@ -75,6 +161,7 @@ class SessionResult:
         seconds: wall time of the session.
         k: what "top5" really counts: 5, or the number of classes where there are fewer.
         extra: further figures by name.
+        request: what a forget session did; None after a learn session.
     """
 
     index: int
@@ -87,6 +174,7 @@ class SessionResult:
     seconds: float
     k: int
     extra: dict[str, float] = field(default_factory=dict)
+    request: RequestResult | None = None
 
     @property
     def label(self) -> str:
@@ -95,7 +183,7 @@ class SessionResult:
 
     def to_json(self) -> dict:
         """A dict that `json` writes as it is; floats keep every bit, a figure that is not finite becomes None."""
-        return _plain(asdict(self))
+        return plain(asdict(self))
 
     @classmethod
     def from_json(cls, row: Mapping) -> "SessionResult":
@@ -105,8 +193,9 @@ class SessionResult:
             row: the dict as json read it.
         """
         levels = {name: _level(row[name]) for name in LEVELS}
-        extra = {name: _number(value) for name, value in row["extra"].items()}
-        return cls(**{**row, **levels, "classes": tuple(row["classes"]), "extra": extra})
+        extra = {name: number(value) for name, value in row["extra"].items()}
+        request = RequestResult.from_json(row["request"]) if row.get("request") else None
+        return cls(**{**row, **levels, "classes": tuple(row["classes"]), "extra": extra, "request": request})
 
 
 @dataclass
@@ -125,6 +214,11 @@ class RunResults:
         """The class range of each group of the accuracy matrix."""
         return [row.label for row in self.sessions if row.kind == "learn"]
 
+    @property
+    def forgets(self) -> list[SessionResult]:
+        """The forget sessions that were measured as requests."""
+        return [row for row in self.sessions if row.request]
+
     def curve(self, level: str = "fine", which: str = "top1") -> list[float]:
         """One accuracy a session, `which` being "top1" or "top5"; nan where the session lacks the level."""
         found = [getattr(row, level) for row in self.sessions]
@@ -142,6 +236,8 @@ class RunResults:
     def summary(self, wall_s: float, peak_mb: float, tunable_ratio: float) -> dict[str, float]:
         """The run in one flat dict; the coarse figures carry the prefix `coarse_`.
 
+        After forget sessions it also has the figures of the last one, each with what it was before as `…_before`.
+
         Args:
             wall_s: wall time of the run in seconds.
             peak_mb: peak memory in MB.
@@ -155,6 +251,8 @@ class RunResults:
         figures = self._level_summary("fine", "")
         if "coarse" in self.levels:
             figures |= self._level_summary("coarse", "coarse_")
+        if self.forgets:
+            figures |= _request_summary(self.forgets[-1].request)
         return figures | {"wall_s": wall_s, "peak_mb": peak_mb, "tunable_ratio": tunable_ratio}
 
     def _level_summary(self, level: str, prefix: str) -> dict[str, float]:
@@ -169,6 +267,16 @@ class RunResults:
             f"{prefix}forgetting": metrics.forgetting(self.matrix(level)),
             f"{prefix}bwt": metrics.backward_transfer(self.matrix(level)),
         }
+
+
+def _request_summary(request: RequestResult) -> dict[str, float]:
+    found = {}
+    for name in request.figures:
+        found[f"{name}_before"] = request.before.get(name, SCORES.get(name, math.nan))
+        found[name] = request.after.get(name, math.nan)
+        bounds = zip(("low", "high"), request.interval(name), strict=True)
+        found |= {f"{name}_{end}": value for end, value in bounds if finite(value)}
+    return found
 
 
 def session_lines(results: RunResults) -> list[str]:
@@ -186,13 +294,45 @@ def session_lines(results: RunResults) -> list[str]:
         if level == "fine":
             lines.append(f"{name} top5 curve: {_rounded(results.curve(level, 'top5'))}")
         lines.append(f"Average Accuracy ({name}): {round(results.average(level), 2)}")
-    return lines
+    return lines + (_request_lines(latest.request) if latest.request else [])
+
+
+def _request_lines(request: RequestResult) -> list[str]:
+    """The accuracies, then the scores, then the classes, role by role."""
+    scores = [name for name in request.measured if name in SCORES or name.split(".")[0] == "zero_shot"]
+    shown = [_moved(name, request) for name in request.measured if name not in scores]
+    headed = [_moved(name, request, REQUEST_FIGURES.get(name, name)) for name in scores]
+    lines = [f"Request ({request.level}): {', '.join(shown)}", *([", ".join(headed)] if headed else [])]
+    return lines + [f"{title}: {_classes(request, role)}" for role, title in ROLES.items() if request.of_role(role)]
+
+
+def _moved(name: str, request: RequestResult, title: str = "") -> str:
+    """A figure before and after; one that compares the two stands alone."""
+    sides = [side.get(name, math.nan) for side in (request.before, request.after)]
+    return f"{title or name} {_arrow(*sides) if name not in SCORES else _shown(sides[1])}"
+
+
+def _classes(request: RequestResult, role: str) -> str:
+    """Every class that was to be forgotten; of those that were to stay, the ones that moved."""
+    changes = request.of_role(role)
+    moved = [change for change in changes if role in ("forget", "past") or (finite(change.change) and change.change)]
+    shown = [f"{change.name} {_arrow(change.before, change.after)}" for change in moved]
+    left = len(changes) - len(moved)
+    return ", ".join(shown + [f"{left} unchanged"] * bool(left))
+
+
+def _arrow(before: float, after: float) -> str:
+    return f"{_shown(before)} -> {_shown(after)}"
+
+
+def _shown(value: float) -> str:
+    return f"{round(float(value), 2)}" if finite(value) else "–"
 
 
 def final_lines(results: RunResults) -> list[str]:
     """The log lines at the end of a run: accuracy matrix (a row a group, a column a session), forgetting, BWT."""
     lines = []
-    for level in results.levels:
+    for level in results.levels if results.group_labels else ():  # nothing was learnt: there is no matrix
         name, matrix = LEVELS[level], results.matrix(level)
         lines += [f"Accuracy Matrix ({name}):", *_matrix_lines(matrix)]
         lines.append(f"Forgetting ({name}): {round(metrics.forgetting(matrix), 2)}")
@@ -200,146 +340,16 @@ def final_lines(results: RunResults) -> list[str]:
     return lines
 
 
-def write_tables(folder: Path, results: RunResults, summary: Mapping, title: str, command: str) -> None:
-    """Writes `sessions.csv`, `metrics.jsonl`, `table.md` and `summary.json`, each in one atomic step.
-
-    Args:
-        folder: made where it is missing.
-        results: at least one session.
-        summary: flat, as `RunResults.summary` gives it, with or without further figures.
-        title: what was run, one line.
-        command: the command line that runs it again.
-    """
-    rows = [row.to_json() for row in results.sessions]
-    write_text(folder / "sessions.csv", _csv(results))
-    write_text(folder / "metrics.jsonl", "".join(_dumps(row) + "\n" for row in rows))
-    write_text(folder / "table.md", table(results, summary, title, command))
-    write_text(folder / "summary.json", _dumps(_plain(dict(summary)), indent=2) + "\n")
-
-
-def table(results: RunResults, summary: Mapping, title: str, command: str) -> str:
-    """`table.md`: what was run, a row a session, the accuracy matrix, the summary; arguments as in `write_tables`."""
-    parts = [f"# {title}", f"```sh\n{command}\n```", _sessions_table(results)]
-    for level in results.levels:
-        heading = f"## Top-1 (%) of each session's classes, {level} labels"
-        parts += [heading, _matrix_table(results, level)] if any(results.matrix(level)) else []
-    return "\n\n".join([*parts, "## Summary", _summary_table(summary)]) + "\n"
-
-
-def seeds_table(runs: Sequence[tuple[int, Mapping]]) -> str:
-    """A markdown table: a row a figure, a column a seed, then mean ± sample standard deviation.
-
-    Args:
-        runs: (seed, summary) pairs, at least one; a figure that some summary lacks is averaged over the others.
-    """
-    rows = []
-    for name in (name for name in _ordered(key for _, summary in runs for key in summary) if not _bound(name)):
-        values = [summary.get(name) for _, summary in runs]
-        rows.append([HEADINGS.get(name, name), *(_figure(name, value) for value in values), _spread(name, values)])
-    return _markdown(["figure", *(f"seed {seed}" for seed, _ in runs), "mean ± std"], rows) + "\n"
-
-
-def _spread(name: str, values: Iterable[float | None]) -> str:
-    known = [value for value in values if _finite(value)]
-    if not known:
-        return "–"
-    mean, std = metrics.mean_std(known)
-    return f"{_figure(name, mean)} ± {_figure(name, std)}"
-
-
-def _sessions_table(results: RunResults) -> str:
-    coarse = "coarse" in results.levels
-    top5 = "top-5" if all(row.k >= 5 for row in results.sessions) else "top-5*"
-    header = ["session", "learned / forgot", "classes", "fine top-1", top5, "old", "new"]
-    rows = [_session_cells(row, coarse) for row in results.sessions]
-    text = _markdown([*header, *(["coarse"] if coarse else []), "seconds"], rows, texts=3)
-    return text if top5 == "top-5" else f"{text}\n\n\\* all classes count where there are fewer than five."
-
-
-def _session_cells(row: SessionResult, coarse: bool) -> list[str]:
-    did = f"learned {row.label}" if row.kind == "learn" else f"forgot {len(row.classes)}"
-    shown = ", ".join(row.classes[:3]) + (f" … ({len(row.classes)})" if len(row.classes) > 3 else "")
-    figures = [row.fine.top1, row.fine.top5, row.fine.old, row.fine.new]
-    figures += [row.coarse.top1 if row.coarse else None] if coarse else []
-    return [str(row.index), did, shown, *(_percent(value) for value in figures), f"{row.seconds:.1f}"]
-
-
-def _matrix_table(results: RunResults, level: str) -> str:
-    matrix, labels = results.matrix(level), results.group_labels
-    width = max(len(row) for row in matrix)
-    names = labels if len(labels) == width else [str(g) for g in range(width)]
-    padded = [[*row, *[None] * (width - len(row))] for row in matrix]
-    rows = [
-        [f"{session.index}{' (forget)' if session.kind == 'forget' else ''}", *(_percent(value) for value in row)]
-        for session, row in zip(results.sessions, padded, strict=True)
-    ]
-    return _markdown(["after session", *names], rows)
-
-
-def _summary_table(summary: Mapping) -> str:
-    rows = []
-    for name in (name for name in _ordered(summary) if not _bound(name)):
-        low, high = summary.get(f"{name}_low"), summary.get(f"{name}_high")
-        interval = f"{low:.1f} – {high:.1f}" if _finite(low) and _finite(high) else ""
-        rows.append([HEADINGS.get(name, name), _figure(name, summary[name]), interval])
-    return _markdown(["figure", "value", "95 % interval"], rows)
-
-
-def _ordered(names: Iterable[str]) -> list[str]:
-    """Known figures in reading order, then the others as they came, each once."""
-    names = dict.fromkeys(names)
-    return [name for name in HEADINGS if name in names] + [name for name in names if name not in HEADINGS]
-
-
-def _bound(name: str) -> bool:
-    return name.endswith(("_low", "_high"))
-
-
-def _figure(name: str, value: object) -> str:
-    if name == "tunable_ratio" and _finite(value):
-        return f"{100 * value:.3g} %"
-    if name in ("wall_s", "peak_mb") and _finite(value):
-        return f"{value:.1f}"
-    return _percent(value) if isinstance(value, float | None) else str(value)
-
-
-def _percent(value: float | None) -> str:
-    return f"{value:.2f}" if _finite(value) else "–"
-
-
-def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> str:
-    lines = [header, ["---"] * texts + ["---:"] * (len(header) - texts), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _csv(results: RunResults) -> str:
-    extras = list(dict.fromkeys(name for row in results.sessions for name in row.extra))
-    rows = [_csv_row(row, extras) for row in results.sessions]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _csv_row(row: SessionResult, extras: Sequence[str]) -> dict:
-    plain = row.to_json()
-    cells = {"session": row.index, "kind": row.kind, "first": row.first, "last": row.last}
-    cells |= {"classes": ";".join(row.classes), "k": row.k, "images": row.fine.count}
-    for level in LEVELS:
-        prefix = "" if level == "fine" else "coarse_"
-        found = plain[level] or {}
-        cells |= {f"{prefix}{name}": found.get(name) for name in ("top1", "top5", "old", "new")}
-    return cells | {"seconds": row.seconds} | {name: plain["extra"].get(name) for name in extras}
-
-
 def _grouped(result: LevelResult, labels: Sequence[str]) -> dict[str, float]:
-    """The toolboxes' dict: total, the groups, old (0 where there is none, as theirs), new."""
-    known = {label: value for label, value in zip(labels, result.groups, strict=False) if _finite(value)}
+    """The toolboxes' dict: total, the groups, old (0 where there is none, as theirs), new.
+
+    A stream that learns nothing has the total alone.
+    """
+    known = {label: value for label, value in zip(labels, result.groups, strict=False) if finite(value)}
     pairs = {"total": result.top1}
     pairs |= {label: known[label] for label in sorted(known, key=lambda text: [int(end) for end in text.split("-")])}
-    pairs |= {"old": result.old if _finite(result.old) else 0}
-    pairs |= {"new": result.new} if _finite(result.new) else {}
+    pairs |= {"old": result.old if finite(result.old) else 0} if labels else {}
+    pairs |= {"new": result.new} if finite(result.new) else {}
     return {name: round(float(value), 2) if value else 0 for name, value in pairs.items()}
 
 
@@ -350,35 +360,19 @@ def _rounded(curve: Iterable[float]) -> list[float]:
 def _matrix_lines(matrix: Sequence[Sequence[float]]) -> list[str]:
     """The transposed matrix as numpy prints one; as in the toolboxes 0 stands where a group has no figure."""
     width = max(map(len, matrix), default=0)
-    cells = [[f"{row[g] if g < len(row) and _finite(row[g]) else 0:6.2f}" for row in matrix] for g in range(width)]
+    cells = [[f"{row[g] if g < len(row) and finite(row[g]) else 0:6.2f}" for row in matrix] for g in range(width)]
     rows = [" [" + " ".join(row) + "]" for row in cells]
     return ["[" + rows[0][1:], *rows[1:-1], rows[-1] + "]"] if len(rows) > 1 else ["[" + "".join(rows).strip() + "]"]
 
 
-def _finite(value: object) -> bool:
-    return isinstance(value, float | int) and math.isfinite(value)
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+def _interval(accuracy: float, images: int) -> tuple[float, float]:
+    if not images or not finite(accuracy):
+        return math.nan, math.nan
+    return metrics.wilson_interval(round(accuracy / 100 * images), images)
 
 
 def _level(row: Mapping | None) -> LevelResult | None:
     if row is None:
         return None
-    figures = {name: _number(row[name]) for name in ("top1", "top5")}
-    return LevelResult(**{**row, **figures, "groups": tuple(_number(value) for value in row["groups"])})
-
-
-def _plain(value: object) -> object:
-    """The same with tuples as lists, numpy's numbers as Python's, and None for what is not finite."""
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _dumps(value: object, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    figures = {name: number(row[name]) for name in ("top1", "top5")}
+    return LevelResult(**{**row, **figures, "groups": tuple(number(value) for value in row["groups"])})

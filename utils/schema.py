@@ -15,10 +15,21 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 
 from utils.published import ALIASES, SHORTHANDS, UNUSED_KEYS
-from utils.requests import Entry, Name, distinct, expand
+from utils.requests import Entry, Name, Names, distinct, expand
 
 # changing one of these leaves the figures of a run as they are
-NO_EFFECT = {"about", "prefix", "seed", "device", "workers", "cache_gb", "data_root", "logs", "checkpoint_every"}
+NO_EFFECT = {
+    "about",
+    "prefix",
+    "seed",
+    "device",
+    "workers",
+    "cache_gb",
+    "data_root",
+    "logs",
+    "checkpoint_every",
+    "keep_history",
+}
 
 Count = Annotated[int, Field(strict=True, ge=0)]
 Positive = Annotated[int, Field(strict=True, ge=1)]
@@ -83,6 +94,17 @@ class Config(BaseModel):
     sessions: Annotated[tuple[Entry, ...], Field(min_length=1)] | None = Field(
         None, description="stream of learn and forget requests, instead of `init_cls` and `increment`"
     )
+    known: Literal["auto", "none", "rest"] | Names = Field(
+        "auto",
+        description="classes known before the stream: none, rest (all that no session teaches), a list, or auto: rest "
+        "where the stream starts with a forget request, else none",
+    )
+    validation: Below1 = Field(
+        0.0, description="share of the training images to test on instead of the test images, for choosing settings"
+    )
+    zero_shot: Annotated[tuple[Name, ...], AfterValidator(distinct)] = Field(
+        (), description="data sets on which zero-shot accuracy is measured before and after each forget request"
+    )
     device: Annotated[str, BeforeValidator(_device)] = Field(
         "auto",
         description="auto, cpu, cuda, cuda:1 or PILOT's list of GPU numbers; falls back to the CPU",
@@ -143,8 +165,37 @@ class Config(BaseModel):
     templates: Name | Annotated[tuple[Template, ...], Field(min_length=1), AfterValidator(distinct)] = Field(
         "plain", description="name of a set of text templates, or a list of templates that hold {}"
     )
-    tune: Annotated[Literal["all", "text"], BeforeValidator(_lower)] = Field(
-        "all", description="pretrain: all, or text only (locked-image tuning)"
+    tune: Annotated[Literal["all", "image", "text", "adapter", "lora"], BeforeValidator(_lower)] = Field(
+        "all", description="what moves: all, one tower, or what is added to it; pretrain: all, or text (locked-image)"
+    )
+    lora_rank: Positive = Field(8, description="rank of LoRA")
+    lora_alpha: Above0 = Field(1.0, description="LoRA adds lora_alpha / lora_rank times its product to a weight")
+    forget_epochs: Count = Field(8, description="epochs of a forget session")
+    forget_lr: Above0 = Field(1e-7, description="learning rate of a forget session")
+    forget_batch_size: Positive = Field(32, description="exemplars of one step of a forget session")
+    forget_optimizer: Annotated[Literal["sgd", "adam", "adamw"], BeforeValidator(_lower)] = Field(
+        "adamw", description="optimizer of a forget session"
+    )
+    forget_weight_decay: NotNegative = Field(1e-5, description="weight decay of a forget session")
+    unlearn_loss: Annotated[
+        Literal["ga", "gdiff", "kl", "npo", "hinge", "relabeling", "me"], BeforeValidator(_lower)
+    ] = Field("hinge", description="loss of a forget session, for learners that take any")
+    kl_fine: NotNegative | None = Field(
+        None, description="weight of the KL to the original on fine logits; null: the loss's own"
+    )
+    kl_coarse: NotNegative | None = Field(None, description="the same on coarse logits")
+    npo_beta: Above0 = Field(0.5, description="inverse temperature β of NPO")
+    margin_fine: NotNegative = Field(
+        2.0, description="hinge: by how much another class must lead the forgotten one, in units of the logits"
+    )
+    margin_coarse: NotNegative = Field(2.0, description="the same on coarse logits")
+    negation_scale: NotNegative = Field(1.5, description="task_vector: how many times the task vector is subtracted")
+    negation_coarse: NotNegative = Field(
+        0.05, description="task_vector: weight of the kept coarse labels, with negative sign"
+    )
+    salun_share: Level0to1 = Field(0.1, description="salun: share of the weights, the most salient ones, that may move")
+    keep_history: StrictBool = Field(
+        False, description="keep what a forget session would purge: statistics, older checkpoints, cached exemplars"
     )
     checkpoint_every: Count = Field(
         5, description="epochs between checkpoints within a session; 0: only after sessions"

@@ -31,11 +31,13 @@ class Layout:
         expects: the layout below the root, in one line.
         source: the official site by name, with its address.
         offered: whether `--download` fetches the data.
+        instead: a command that needs no data and runs such an experiment on the embedded world.
     """
 
     expects: str
     source: str
     offered: bool = False
+    instead: str = ""
 
     def need(self, *places: Path) -> Path:
         """The first of some places that exists.

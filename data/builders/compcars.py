@@ -13,6 +13,7 @@ LAYOUT = Layout(
     "image/<make>/<model>/<year>/*.jpg, misc/make_model_name.mat and train_test_split/classification/{train,test}.txt "
     "in the root or in its data/",
     "the CompCars page of MMLab, CUHK (http://mmlab.ie.cuhk.edu.hk/datasets/comp_cars/)",
+    instead="python main.py --config exps/forget_toycars_adapter.json",
 )
 # the file's own slips and short forms
 MAKES = {"BWM": "BMW", "Buck": "Buick", "Chrey": "Chery", "Chevy": "Chevrolet"}

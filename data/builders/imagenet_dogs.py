@@ -12,6 +12,7 @@ from utils.errors import ConfigError
 LAYOUT = Layout(
     "train/ and val/ with folders such as n02100236/ in the root",
     "ImageNet's site (https://www.image-net.org; ILSVRC2012, after registration)",
+    instead="python main.py --config exps/forget_toycars_hinge.json",
 )
 
 

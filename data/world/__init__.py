@@ -1,7 +1,7 @@
 """The embedded world: small image sets drawn by code, so that nothing need be downloaded.
 
-Cars of invented makes (`toycars`, `toynew`, `toymini`), four general sets without hierarchy, and `toyworld`, the union
-for pre-training. Importing this package needs neither numpy nor Pillow; drawing needs both.
+Cars of invented makes (`toycars`, `toynew`, `toymini`), four general sets without hierarchy, and two unions: `toyworld`
+for pre-training, `toyfleet` of all cars. Importing this package needs neither numpy nor Pillow; drawing needs both.
 """
 
 from pathlib import Path

@@ -70,7 +70,8 @@ def _catalogue() -> dict[str, WorldSet]:
     new = _cars("toynew", "20 drawn car models of 4 makes that the shipped models never saw", NEW_MAKES, 5, 60, 20)
     mini = _cars("toymini", "12 car models of 4 makes, few images, for --smoke", MAKES[:MINI_MAKES], MINI_MODELS, 6, 4)
     union = _union("toyworld", "toycars and the four general sets in one, for pre-training", (cars, *plain))
-    return {each.name: each for each in (cars, new, *plain, union, mini)}
+    fleet = _union("toyfleet", "toycars and toynew in one: 68 drawn car models of 12 makes", (cars, new))
+    return {each.name: each for each in (cars, new, *plain, union, fleet, mini)}
 
 
 CATALOGUE = _catalogue()

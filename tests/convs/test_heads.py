@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from convs.heads import CosineHead
+from convs.heads import CosineHead, cosines
 
 
 def cosine(a: list[float], b: list[float]) -> float:
@@ -48,3 +48,40 @@ def test_a_head_without_rows_says_nothing():
 def test_rows_of_another_width_are_refused(shape):
     with pytest.raises(ValueError, match=r"\[n, 3\]"):
         CosineHead(3).grow(torch.zeros(shape))
+
+
+def test_single_rows_are_replaced_wherever_they_stand():
+    head = CosineHead(2)
+    head.grow(torch.zeros(2, 2))
+    head.grow(torch.zeros(1, 2))
+    head.grow(torch.zeros(2, 2))
+    before = list(head.rows)
+    head.replace({1: torch.tensor([1.0, 2.0]), 2: torch.tensor([3.0, 4.0]), 4: torch.tensor([5.0, 6.0])})
+    assert head.weight.tolist() == [[0, 0], [1, 2], [3, 4], [0, 0], [5, 6]]
+    assert all(now is then for now, then in zip(head.rows, before, strict=True))  # an optimizer may hold them
+
+
+def test_frozen_rows_are_replaced_too():
+    head = CosineHead(1)
+    head.grow(torch.ones(2, 1)).requires_grad_(False)
+    head.replace({0: torch.tensor([7.0])})
+    assert head.weight.tolist() == [[7], [1]] and not head.rows[0].requires_grad
+
+
+def test_movable_rows_are_marked_parameter_by_parameter():
+    head = CosineHead(3)
+    for count in (2, 1, 3):
+        head.grow(torch.zeros(count, 3))
+    found = head.movable((1, 3, 5, 99))
+    assert [rows for rows, _ in found] == list(head.rows)
+    assert [mask.tolist() for _, mask in found] == [[[False], [True]], [[False]], [[True], [False], [True]]]
+    assert all(mask.dtype == torch.bool for _, mask in found)
+    assert not any(mask.any() for _, mask in head.movable(()))
+    assert CosineHead(3).movable((0,)) == []
+
+
+def test_cosines_of_zero_and_of_scaled_vectors():
+    rows = torch.tensor([[3.0, 0.0], [0.0, -2.0], [0.0, 0.0]])
+    features = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    half = 0.5**0.5
+    torch.testing.assert_close(cosines(features, rows), torch.tensor([[half, -half, 0.0], [0.0, 0.0, 0.0]]))

@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from convs.backbone import TrainedHead
 from convs.model import freeze
+from utils.errors import WeightsError
 
 
 @pytest.fixture
@@ -87,3 +89,112 @@ def test_a_state_of_another_model_is_refused(tiny_model):
         frozen.load_trainable_state(free.trainable_state())
     with pytest.raises(ValueError, match="other parameters"):
         free.load_trainable_state(frozen.trainable_state())
+
+
+def test_rows_are_those_of_the_levels_that_have_any(tiny_model):
+    model = tiny_model()
+    assert model.rows() == {}
+    fine = [model.grow("fine", ["a", "b"]), model.grow("fine", ["c"])]
+    assert model.rows().keys() == {"fine"}
+    assert torch.equal(model.rows()["fine"], torch.cat(fine))
+    model.grow("coarse", ["x"])
+    assert list(model.rows()) == ["fine", "coarse"]
+    model.reset_heads()
+    assert model.rows() == {} and model.trainable_state().keys().isdisjoint({"heads.fine.rows.0"})
+
+
+# what a backbone knows of names
+
+
+ROWS = {
+    "fine": TrainedHead(("Ford", "Opel Astra", "Skoda"), torch.arange(3 * 128.0).reshape(3, 128).half()),
+    "coarse": TrainedHead(("car",), torch.ones(1, 128).half()),
+}
+
+
+@pytest.fixture
+def taught(tiny_model):
+    """A ViT whose weights brought rows."""
+    model = tiny_model()
+    model.backbone.trained_heads = dict(ROWS)
+    return model
+
+
+def test_a_clip_says_its_text_features_without_a_graph(tiny_model):
+    model = tiny_model("tiny_clip")
+    found = model.known_rows("coarse", ("cat", "dog"))
+    with torch.no_grad():
+        assert torch.equal(found, model.backbone.name_features(["cat", "dog"], model.templates))
+    assert not found.requires_grad  # a thousand names by eighty templates would not fit into memory with one
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(2))
+    model.check_known("fine", ["any name"])
+
+
+def test_a_vit_says_the_rows_its_weights_came_with_in_the_order_asked(taught):
+    found = taught.known_rows("fine", ["Skoda", "Ford"])
+    assert torch.equal(found, ROWS["fine"].rows[[2, 0]].float()) and found.dtype == torch.float32
+    assert torch.equal(taught.known_rows("coarse", ["car"]), torch.ones(1, 128))
+    taught.check_known("fine", ["Opel Astra"])
+
+
+@pytest.mark.parametrize("ask", ["known_rows", "check_known", "recall"])
+def test_a_name_that_a_vit_does_not_know(taught, tiny_model, ask):
+    line = r"the weights know no fine class 'Opel Asta'; did you mean 'Opel Astra'\?; teach it in a learn session first"
+    with pytest.raises(WeightsError, match=line):
+        getattr(taught, ask)("fine", ["Ford", "Opel Asta"])
+    assert taught.rows() == {}
+    with pytest.raises(WeightsError, match="the weights know no coarse class 'car'; teach it"):
+        getattr(tiny_model(), ask)("coarse", ["car"])
+
+
+@torch.no_grad()
+def test_recalled_rows_are_what_the_backbone_knows(taught, batch):
+    taught.eval()
+    taught.recall("fine", [])
+    assert len(taught.head("fine")) == 0
+    taught.recall("fine", ["Skoda", "Opel Astra"])
+    assert torch.equal(taught.head("fine").weight, ROWS["fine"].rows[[2, 1]].float())
+    taught.head("fine").replace({0: torch.zeros(128)})
+    assert torch.equal(taught.known_rows("fine", ["Skoda"]), ROWS["fine"].rows[[2]].float())  # not what was edited
+    taught.grow("fine", ["new"])
+    assert taught(batch).logits["fine"].shape == (3, 3)
+
+
+@torch.no_grad()
+def test_a_clip_grows_by_what_it_knows(tiny_model):
+    one, other = tiny_model("tiny_clip"), tiny_model("tiny_clip")
+    one.recall("coarse", ["cat", "dog"])
+    other.grow("coarse", ["cat", "dog"])
+    assert torch.equal(one.head("coarse").weight, other.head("coarse").weight)
+
+
+@torch.no_grad()
+def test_a_class_gets_a_fresh_row(taught, tiny_model):
+    taught.grow("fine", ["a", "b"])
+    taught.grow("fine", ["c"])
+    before = taught.head("fine").weight.clone()
+    taught.renew("fine", 1, "Ford")
+    after = taught.head("fine").weight
+    assert (after != before).any(1).tolist() == [False, True, False]
+    assert 0.01 < after[1].std() < 0.03  # drawn, not the row its weights once had
+    clip = tiny_model("tiny_clip")
+    clip.grow("fine", ["cat", "dog"])
+    clip.head("fine").replace({0: -clip.head("fine").weight[0]})
+    clip.renew("fine", 0, "cat")
+    torch.testing.assert_close(clip.head("fine").weight, clip.known_rows("fine", ["cat", "dog"]))
+
+
+@torch.no_grad()
+def test_frozen_rows_travel_with_the_state(tiny_model):
+    source = tiny_model("tiny_clip")
+    source.recall("fine", ["cat", "dog"])
+    freeze(source)
+    source.head("fine").replace({1: torch.full((128,), 0.5)})  # as a tuned text tower would word them
+    state = source.trainable_state()
+    assert state.keys() == {"heads.fine.rows.0"}
+    target = tiny_model("tiny_clip")
+    target.recall("fine", ["cat", "dog"])
+    freeze(target)
+    target.load_trainable_state(state)
+    assert torch.equal(target.head("fine").weight, source.head("fine").weight)
+    assert not target.head("fine").rows[0].requires_grad

@@ -17,7 +17,9 @@ from data.builders.base import natural, read_rows, readable
 from data.builders.dog_breeds import breeds
 from data.builders.trees import draw, split_by_fraction
 from data.index import Record
+from data.timeline import Catalogue, timeline
 from utils.errors import ConfigError, DataError
+from utils.requests import ForgetRequest
 
 DIFFICULT = (
     "German short-haired pointer, Boston terrier, West Highland white terrier, Labrador retriever, golden retriever, "
@@ -455,6 +457,14 @@ def test_compcars_names_models_with_their_makes(inside, compcars):
     ]
     assert built.aliases["Ford Mustang"] == ["Mustang"]
     assert "Audi A7" not in built.aliases
+
+
+def test_published_requests_find_the_models_of_compcars(compcars):
+    built = build("compcars", compcars)
+    parents = {record.fine: record.coarse for record in built.splits["test"]}
+    catalogue = Catalogue("compcars", list(parents), parents, built.aliases)
+    (step,) = timeline([ForgetRequest(classes=("Audi A7", "Mustang"))], catalogue).steps
+    assert step.classes == ("Audi A7", "Ford Mustang")
 
 
 @pytest.mark.parametrize("length", [0, 60, 127, 128, 140, 300, 500])

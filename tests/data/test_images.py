@@ -113,9 +113,27 @@ def test_the_cache_keeps_its_limit(pets):
     for item in (4, 3, 2, 4):
         images.image(item)
     assert (images.used, sorted(images._cache)) == (two, [3, 4])
-    assert not images.fits()
-    assert image_set(pets).fits()
-    assert ImageSet(pets, "train", [], {}, 0).fits()
+    assert not images.fits(range(8))
+    assert image_set(pets).fits(range(8))
+    assert ImageSet(pets, "train", [], {}, 0).fits([])
+
+
+def test_a_stream_opens_no_image_but_its_own(pets):
+    images = image_set(pets)
+    one_pass(ImageStream(images, [9, 5], raw, shuffle=True), 0)
+    assert sorted(images._cache) == [5, 9]
+
+
+def test_dropped_images_make_room_and_are_decoded_anew(pets):
+    one = 3 * 16 * 16
+    images = image_set(pets, 2 * one / 2**30)
+    before = images.image(4).clone()
+    images.image(3)
+    images.drop([4, 9])  # 9 was never decoded
+    assert (images.used, sorted(images._cache)) == (one, [3])
+    images.image(2)
+    assert sorted(images._cache) == [2, 3]
+    assert torch.equal(images.image(4), before)
 
 
 def damage(file, kind: str) -> None:

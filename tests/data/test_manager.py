@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.manager import DataManager, assign, class_names, class_order, forget_names
-from data.sessions import ClassOrder
+from data.manager import DataManager, class_names, class_order, class_parents
 from utils.errors import DataError
 from utils.requests import ForgetRequest, HybridClasses, LearnRequest
 
@@ -20,8 +19,8 @@ def learn(*requests) -> list[LearnRequest]:
     return [LearnRequest(classes=classes) for classes in requests]
 
 
-def forget(classes, level: str = "fine") -> ForgetRequest:
-    return ForgetRequest(classes=classes, level=level)
+def forget(classes, level: str = "fine", **options) -> ForgetRequest:
+    return ForgetRequest(classes=classes, level=level, **options)
 
 
 def manager(indexed, requests, **options) -> DataManager:
@@ -33,6 +32,10 @@ def items(stream) -> list[int]:
     found = [stream.images.positions[item] for batch in stream.batches(4, 0) for item in batch["item"].tolist()]
     assert len(found) == len(stream)
     return found
+
+
+def labels(stream) -> list[int]:
+    return stream.labels("fine").tolist()
 
 
 @pytest.mark.parametrize("seed", [1993, 7])
@@ -112,9 +115,10 @@ def test_classes_that_no_session_learns_are_left_out(pets):
         (learn(4, 2), {}, "session 1 asks for 2 new classes, but only 1 of the 5 of 'pets' are left"),
         (learn(["husky"], 5), {}, "session 1 asks for 5 new classes, but only 4 of the 5"),
         (learn(4), {"exclude": ["husky", "poodle"]}, "only 3 of the 3"),
-        (learn(["huskey"]), {}, "'huskey', which 'pets' has not; did you mean 'husky'"),
-        (learn(["husky"], ["poodle", "husky"]), {}, "two sessions ask to learn 'husky'"),
-        (learn(["husky"]), {"exclude": ["husky"]}, "'husky', which 'pets' has not"),
+        (learn(["huskey"]), {}, "'huskey', but 'pets' has no such class; did you mean 'husky'"),
+        (learn(["husky"], ["poodle", "husky"]), {}, "session 1 asks to learn 'husky', which is known already"),
+        (learn(["husky"]), {"exclude": ["husky"]}, "'husky', but 'pets' has no such class"),
+        (learn(1), {"known": ["huskey"]}, "key 'known' names 'huskey', but 'pets' has no such class; did you mean"),
         (learn(1), {"exclude": ["pudle"]}, "key 'exclude': 'pets' has no class 'pudle'; did you mean 'poodle'"),
     ],
 )
@@ -149,13 +153,9 @@ def test_a_fine_name_under_two_parents_is_named_by_line(draw_set, tmp_path):
 def test_own_order_is_that_of_the_first_training_images(pets):
     assert class_names(pets) == OWN_ORDER
     assert class_names(pets, ["husky", "beagle"]) == ["siamese", "poodle", "persian"]
-    order = class_order(pets, ["persian", "husky", "siamese"])
+    assert class_parents(pets, ["persian", "husky"]) == {"persian": "cat", "husky": "dog"}
+    order = class_order(["persian", "husky", "siamese"], class_parents(pets, OWN_ORDER), {})
     assert (order.fine, order.coarse, order.parents) == (("persian", "husky", "siamese"), ("cat", "dog"), (0, 1, 0))
-
-
-def test_named_classes_are_not_counted_out_again():
-    requests = [*learn(1, ["a"], 2), forget(1), *learn(1)]
-    assert assign(requests, ["a", "b", "c", "d", "e"], "s") == {0: ["b"], 1: ["a"], 2: ["c", "d"], 4: ["e"]}
 
 
 HYBRID = HybridClasses(fine=("poodle",), coarse=("cat",))
@@ -175,41 +175,92 @@ HYBRID = HybridClasses(fine=("poodle",), coarse=("cat",))
 def test_forget_requests_by_level(pets, request_, classes, coarse):
     session = manager(pets, [*learn(5), request_]).sessions()[1]
     order = session.order
-    assert (session.kind, session.level, session.index) == ("forget", request_.level, 1)
+    assert (session.kind, session.level, session.index, session.learned) == ("forget", request_.level, 1, 1)
     assert {order.fine[label] for label in session.classes} == classes
     assert {order.coarse[label] for label in session.coarse_classes} == coarse
-    assert session.classes == tuple(sorted(session.classes))
+    assert session.classes == tuple(sorted(session.classes)) == session.gone
+    assert {order.fine[label] for label, goal in session.goals.items() if goal == "coarse"} == {
+        name for name in classes if order.coarse[order.parents[order.fine.index(name)]] in coarse
+    }
     shown = {pets.splits["train"][position].fine for position in items(session.stream("forget"))}
     assert shown == classes
-    assert set(session.streams) == {"forget", "test"}
+    assert set(session.streams) == {"forget", "plain", "test"}
 
 
-def test_forgotten_classes_stay_in_the_test_and_are_not_counted_again(pets):
-    requests = [*learn(3), forget(1), forget(1), *learn(2), forget(1), forget(1, "coarse")]
-    sessions = manager(pets, requests).sessions()
-    assert [session.classes for session in sessions] == [(0, 1, 2), (0,), (1,), (3, 4), (2,), (4,)]
-    assert [len(session.stream("test")) for session in sessions] == [6, 6, 6, 10, 10, 10]
-    assert sessions[-1].coarse_classes == (0,)  # of the dogs only the husky is left, of the cats the persian
+def test_a_mixed_stream(pets):
+    requests = [*learn(3), forget(1), forget(["siamese"]), *learn(2), forget(1), *learn(["siamese"])]
+    requests.append(forget(["dog"], "coarse"))
+    sessions = manager(pets, requests).sessions(grant_past=True)
+    assert [session.classes for session in sessions] == [(0, 1, 2), (0,), (1,), (3, 4), (2,), (1,), (4,)]
+    assert [session.alive for session in sessions] == [
+        (0, 1, 2), (1, 2), (2,), (2, 3, 4), (3, 4), (1, 3, 4), (1, 3),
+    ]  # fmt: skip
+    assert [session.past for session in sessions] == [(), (), (0,), (0, 1), (0, 1), (0, 2), (0, 2)]
+    assert [session.learned for session in sessions] == [0, 1, 1, 1, 2, 2, 3]
+    # whoever is seen is tested, forgotten or not; training images of the forgotten are served to nobody
+    assert [len(session.stream("test")) for session in sessions] == [6, 6, 6, 10, 10, 10, 10]
+    trained = [set(labels(session.stream("joint"))) for session in sessions if session.kind == "learn"]
+    assert trained == [{0, 1, 2}, {2, 3, 4}, {1, 3, 4}]
+    assert set(labels(sessions[5].stream("train"))) == {1}
+    assert sessions[6].coarse_classes == (0,)  # of the dogs only the husky is left
 
 
-def test_a_count_looks_at_what_is_known_by_then(pets):
-    with pytest.raises(DataError, match="asks to forget 3 fine classes, but only 2 are known"):
-        manager(pets, [*learn(2), forget(3), *learn(3)]).sessions()
-    order = ClassOrder(("a", "b", "c"), ("x", "y"), (0, 0, 1))
-    assert forget_names(forget(1, "coarse"), order, (2,)) == {"fine": [], "coarse": ["y"]}
+def test_classes_known_from_the_start_have_the_first_labels(pets):
+    cut = manager(pets, [forget(["poodle"]), *learn(["husky"])])
+    assert cut.order.fine == ("beagle", "siamese", "poodle", "persian", "husky")
+    assert cut.known == (0, 1, 2, 3)
+    first, second = cut.sessions()
+    assert (first.seen, first.alive, first.past) == ((0, 1, 2, 3), (0, 1, 3), ())
+    assert (second.seen, second.alive, second.past) == ((0, 1, 2, 3, 4), (0, 1, 3, 4), (2,))
+    assert len(first.stream("test")) == 8 and len(second.stream("test")) == 10
+    named = manager(pets, learn(2), known=["persian"])
+    assert (named.order.fine, named.known) == (("persian", "beagle", "siamese"), (0,))
+    assert manager(pets, learn(2)).known == ()
+    assert manager(pets, learn(2), known="rest").known == (0, 1, 2)
+
+
+def test_known_classes_are_shuffled_too(pets):
+    cut = manager(pets, [forget(2)], shuffle=True, seed=7)
+    assert cut.order.fine == tuple(OWN_ORDER[i] for i in np.random.RandomState(7).permutation(5))
+    assert cut.sessions()[0].classes == (0, 1)
+
+
+def test_exemplars_are_shown_as_they_are_and_the_same_in_fixed_order(pets):
+    transforms = {"train": lambda image: image.float() + 1000, "test": lambda image: image.float()}
+    session = manager(pets, [forget(["poodle", "husky"])], **transforms).sessions()[0]
+    batches = {name: next(session.stream(name).batches(100, 0)) for name in ("forget", "plain")}
+    assert all(batch["image"].max() < 1000 for batch in batches.values())
+    assert items(session.stream("plain")) == [*range(10, 15), *range(20, 25)]
+    shuffled = items(session.stream("forget"))
+    assert sorted(shuffled) == items(session.stream("plain")) != shuffled
+    assert batches["plain"]["fine"].tolist() == [2] * 5 + [4] * 5
+    assert batches["plain"]["coarse"].tolist() == [0] * 10
+
+
+def test_only_what_is_shown_must_be_there(draw_set, tmp_path):
+    indexed = draw_set(tmp_path, counts={"persian": 1})
+    indexed.file("train", 15).unlink()  # the persian's only training image, which nobody is shown
+    assert len(manager(indexed, [forget(["husky"])]).sessions()[0].stream("test")) == 10
+    for request in (forget(["persian"]), forget(["husky"], retain="all")):
+        with pytest.raises(DataError, match=r"train\.jsonl:16: image .* does not exist"):
+            manager(indexed, [request])
+    with pytest.raises(DataError, match="class 'persian' has 1 image"):
+        manager(indexed, learn(5))
 
 
 @pytest.mark.parametrize(
-    ("request_", "message"),
+    ("requests", "message"),
     [
-        (forget(["huskey"]), "class 'huskey', which the stream never learns; did you mean 'husky'"),
-        (forget(["dogs"], "coarse"), "coarse class 'dogs', which the stream never learns; did you mean 'dog'"),
-        (forget(HybridClasses(coarse=("husky",)), "hybrid"), "coarse class 'husky'"),
+        ([*learn(5), forget(["huskey"])], "forget 'huskey', but 'pets' has no such class; did you mean 'husky'"),
+        ([*learn(5), forget(["dogs"], "coarse")], "'dogs', but 'pets' has no such coarse class; did you mean 'dog'"),
+        ([*learn(2), forget(3), *learn(3)], "session 1 asks to forget 3 fine classes, but only 2 are known"),
+        ([*learn(2), forget(["husky"])], "'husky', which is not known by then"),
+        ([forget(["husky"])] * 2, "session 1 asks to forget 'husky', which session 0 has made the model forget"),
     ],
 )
-def test_forget_requests_for_unknown_names(pets, request_, message):
+def test_forget_requests_that_cannot_be_served(pets, requests, message):
     with pytest.raises(DataError, match=message):
-        manager(pets, [*learn(5), request_]).sessions()
+        manager(pets, requests)
 
 
 def test_one_level_sets_have_the_same_labels_on_both(draw_set, tmp_path):

@@ -1,9 +1,11 @@
 """Data sets by name."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
+from data.builders import BUILDERS, get_builder
 from data.registry import find_set, list_sets
 from data.world import WORLD_SETS
 from utils.errors import DataError
@@ -36,6 +38,40 @@ def test_an_unknown_set_names_the_nearest_and_writes_nothing(tmp_path):
     with pytest.raises(DataError, match=r"'toycar' .*did you mean 'toycars'.*prepare folder"):
         find_set("toycar", tmp_path / "sets", cache=tmp_path / "cache")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", sorted(set(BUILDERS) - {"folder"}))
+def test_a_set_that_a_builder_makes_says_how_to_come_by_it(name, tmp_path):
+    with pytest.raises(DataError) as caught:
+        find_set(name, tmp_path / "sets")
+    message, layout = str(caught.value), get_builder(name).LAYOUT
+    assert message.startswith(f"key 'dataset': '{name}' is not in {tmp_path / 'sets'}/ yet; get the data from ")
+    assert layout.source in message and layout.expects in message and "\n" not in message
+    assert (f"'python main.py prepare {name} --root DIR --download'" in message) is layout.offered
+    assert f"python main.py prepare {name} --root DIR" in message
+
+
+def test_compcars_names_its_experiment_on_the_embedded_world(tmp_path):
+    with pytest.raises(DataError, match=r"on the embedded world: python main\.py --config exps/forget_toycars_adap"):
+        find_set("compcars", tmp_path)
+
+
+def test_what_runs_without_the_data_is_there():
+    commands = {get_builder(name).LAYOUT.instead for name in BUILDERS} - {""}
+    assert len(commands) == 2
+    for command in commands:
+        assert (Path(__file__).parents[2] / command.split("--config ")[1]).is_file(), command
+
+
+def test_an_indexed_set_hides_its_builders_help(draw_set, tmp_path):
+    draw_set(tmp_path / "drawn").folder.rename(tmp_path / "compcars")
+    assert find_set("compcars", tmp_path).name == "compcars"
+
+
+def test_the_key_that_names_the_set_is_named(tmp_path):
+    for name in ("food101", "foot101"):
+        with pytest.raises(DataError, match="key 'zero_shot': "):
+            find_set(name, tmp_path, key="zero_shot")
 
 
 def test_what_is_listed_without_an_index(tmp_path):

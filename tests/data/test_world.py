@@ -51,9 +51,12 @@ def digest(folder: Path) -> str:
 
 
 def test_set_names_and_class_counts():
-    assert set(WORLD_SETS) == {*CLASSES, "toyworld"}
+    assert set(WORLD_SETS) == {*CLASSES, "toyworld", "toyfleet"}
     assert {name: len(world_classes(name)) for name in CLASSES} == CLASSES
     assert len(world_classes("toyworld")) == 48 + 4 * 9
+    assert world_classes("toyfleet") == world_classes("toycars") + world_classes("toynew")
+    assert describe("toyfleet").startswith("toycars and toynew in one: 68 drawn car models of 12 makes")
+    assert len(world_classes("toyfleet")) == 68 and len({make for make, _ in world_classes("toyfleet")}) == 12
     for name in WORLD_SETS:
         fine = [label for _, label in world_classes(name)]
         assert len(set(fine)) == len(fine)
@@ -198,6 +201,16 @@ def test_union_points_to_the_images_of_its_parts(tmp_path, thin):
     assert all(found.file(split, k).is_file() for split in found.splits for k in range(84))
     assert not (tmp_path / "toyworld" / "images").exists() and not (tmp_path / "toynew").exists()
     assert found.aliases["Quillon Porter"] == ["Q5 Donkey"] and len(found.aliases) == 48
+
+
+def test_the_fleet_is_all_cars_and_has_no_images_of_its_own(tmp_path, thin):
+    found = read_set("toyfleet", ensure_world("toyfleet", tmp_path))
+    assert {split: len(records) for split, records in found.splits.items()} == {"train": 68 * 2, "test": 68}
+    assert list(dict.fromkeys((r.coarse, r.fine) for r in found.splits["train"])) == world_classes("toyfleet")
+    assert all(found.file(split, k).is_file() for split in found.splits for k in range(68))
+    assert {path.name for path in tmp_path.iterdir()} == {"toyfleet", "toycars", "toynew"}
+    assert not (tmp_path / "toyfleet" / "images").exists()
+    assert found.aliases["Dorvan Jasper"] == ["D1 Cobble"] and len(found.aliases) == 68
 
 
 def test_a_world_can_be_moved(tmp_path, thin):

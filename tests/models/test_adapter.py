@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from models.adapter import AdapterLearner
+from tests.models.requests import NAMES, cut, forget, knowing, learn, shipped, step_through, text_rows
 from utils.streams import DrawnStream
 
 S = 20.0
@@ -22,10 +23,10 @@ def sessions(tiny_sessions):
 def build(tiny_model, recipe):
     """A function that makes a learner with small settings."""
 
-    def make(name: str = "tiny_vit", **options):
+    def make(model="tiny_vit", **options):
         twice = recipe(epochs=2)  # `down` moves once `up` has moved
         options = {"ffn_num": 8, "adapter_scale": 1.0, "ca_samples": 16, "ca_epochs": 1, **options}
-        return AdapterLearner(tiny_model(name), twice, twice, **options)
+        return AdapterLearner(tiny_model(model) if isinstance(model, str) else model, twice, twice, **options)
 
     return make
 
@@ -202,6 +203,96 @@ def test_alignment_can_be_left_out(build, sessions, train):
     learner = build(ca=False)
     assert list(train(learner, sessions[0])) == ["adapt"]
     assert list(train(learner, sessions[1])) == ["adapt"]
+
+
+# classes known from pre-training, which nobody taught
+
+NEW = ("Veltro Comet", "Corvane Bolt")  # of a make that is known, and of one that is not
+KNOWN = [name for name in NAMES if name not in NEW and name != "Brandle Summit"]
+
+
+@pytest.fixture
+def knowledgeable(toymini, build, recipe):
+    """A function for a CLIP that knows five classes, and the sessions that teach it three others."""
+
+    def make(**options) -> tuple[AdapterLearner, list]:
+        manager = cut(toymini, learn(*NEW), learn("Brandle Summit"), known=KNOWN)
+        decayed = recipe(epochs=2, lr=1e-2, optimizer="adam", weight_decay=0.1, batch_size=16)
+        learner = build(knowing(shipped("tiny_clip"), manager), **options)
+        learner.first = learner.later = decayed  # under a decay that would turn every row it reaches
+        return learner, manager.sessions()
+
+    return make
+
+
+def rows_of(learner) -> dict[str, torch.Tensor]:
+    return {level: rows.detach().clone() for level, rows in learner.model.rows().items()}
+
+
+@pytest.mark.parametrize("coarse_weight", [0.0, 0.5])
+def test_what_a_clip_knows_untaught_stays_bit_for_bit(knowledgeable, coarse_weight):
+    learner, sessions = knowledgeable(coarse_weight=coarse_weight)
+    assert sessions[0].seen == tuple(range(7)) and sessions[0].classes == (5, 6) and len(learner.statistics) == 0
+    texts = text_rows(learner.model, {"fine": KNOWN, "coarse": ("Veltro", "Ostara")})
+    start, taught = rows_of(learner), {"coarse": set()}
+    for level, rows in texts.items():
+        torch.testing.assert_close(start[level], rows, atol=1e-6, rtol=1e-5)
+    for session, phases in zip(sessions, (["adapt"], ["adapt", "align"]), strict=True):
+        assert step_through(learner, session) == phases
+        taught["coarse"] |= set(session.order.coarse_of(session.classes)) if coarse_weight else set()
+        for level, rows in rows_of(learner).items():
+            same = {label for label, row in enumerate(start[level]) if torch.equal(row, rows[label])}
+            assert same == set(range(len(start[level]))) - taught.get(level, set())
+    assert list(learner.statistics) == [5, 6, 7]
+    assert {level: len(rows) for level, rows in rows_of(learner).items()} == {"fine": 8, "coarse": 4}
+
+
+def test_only_rows_with_samples_are_aligned(knowledgeable):
+    learner, sessions = knowledgeable(coarse_weight=0.5)
+    at_align = {}
+
+    def watch(phase):
+        if phase.name == "align":
+            at_align.update(rows_of(learner))
+
+    for session in sessions:
+        step_through(learner, session, before=watch)
+    moved = {
+        level: {label for label, row in enumerate(rows) if not torch.equal(row, at_align[level][label])}
+        for level, rows in rows_of(learner).items()
+    }
+    parents = sessions[1].order.parents
+    assert moved == {"fine": {5, 6, 7}, "coarse": {parents[label] for label in (5, 6, 7)}} and 1 not in moved["coarse"]
+
+
+def test_rows_of_classes_learned_again_are_renewed(toymini, build):
+    """The request between the two lessons is nobody's business here: the stream is what makes a class new again."""
+    manager = cut(
+        toymini,
+        learn("Veltro Arrow", "Veltro Harbor", "Ostara Meadow"),
+        forget("Veltro Arrow", "Ostara Meadow"),
+        learn("Ostara Meadow", "Veltro Arrow", "Corvane Bolt"),
+        known="none",
+    )
+    first, _, again = manager.sessions()
+    learner, seen = build(coarse_weight=0.5), {}
+    step_through(learner, first)
+    before = rows_of(learner)
+    step_through(learner, again, before=lambda phase: seen.setdefault(phase.name, rows_of(learner)))
+    assert (again.classes, again.learned) == ((0, 2, 3), 1)
+    start = {
+        level: [torch.equal(row, seen["adapt"][level][label]) for label, row in enumerate(before[level])]
+        for level in before
+    }
+    assert start == {"fine": [False, True, False], "coarse": [True, False]}  # no other model of the second make
+    assert {level: len(rows) for level, rows in seen["adapt"].items()} == {"fine": 4, "coarse": 3}
+    held = {
+        level: [torch.equal(row, seen["align"][level][label]) for label, row in enumerate(seen["adapt"][level])]
+        for level in before
+    }
+    assert held == {"fine": [False, True, False, False], "coarse": [False, False, False]}
+    sessions = {label: item.session for label, item in learner.statistics.items()}
+    assert sessions == {0: 1, 1: 0, 2: 1, 3: 1} and list(sessions) == sorted(sessions)
 
 
 def test_a_state_travels_to_a_fresh_learner(build, sessions, train):

@@ -89,6 +89,12 @@ def test_a_vit_has_no_text_tower_to_tune(build):
         build("tiny_vit", tune="text")
 
 
+@pytest.mark.parametrize("tune", ["image", "adapter", "lora"])
+def test_no_other_part_is_made_anew(build, tune):
+    with pytest.raises(ConfigError, match=rf"key 'tune': learner 'pretrain' trains \"all\" or .*, not \"{tune}\"$"):
+        build("tiny_clip", tune=tune)
+
+
 def test_all_classes_come_in_one_session(build, tiny_sessions, train):
     learner = build("tiny_vit")
     with pytest.raises(ConfigError, match="all classes in one session"):

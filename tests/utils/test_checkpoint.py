@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from utils.atomic import write_bytes
-from utils.checkpoint import RunCheckpoint, read_tensors, write_tensors
+from utils.checkpoint import RunCheckpoint, read_notes, read_tensors, write_tensors
 from utils.errors import CheckpointError, WriteError
 from utils.loop import Phase, Progress, Recipe, fit
 from utils.streams import TensorStream
@@ -175,6 +175,22 @@ def test_the_end_of_a_session_drops_its_phases(checkpoint):
     assert checkpoint.load_phase(0, 11)[0].params[0][0, 0] == 11
     checkpoint.save_session({"x": torch.ones(1)}, {"session": 0})
     assert os.listdir(checkpoint.folder) == ["session.safetensors"]
+
+
+def test_phases_of_sessions_that_are_done_go_without_those_of_the_one_under_way(checkpoint):
+    for phase, session in enumerate((0, 1, 2, 0)):
+        checkpoint.save_phase(session, phase, progress(), finished=phase == 1)
+    (checkpoint.folder / "phase_9.safetensors.part").write_bytes(b"half")
+    checkpoint.drop_phases(before=2)
+    assert os.listdir(checkpoint.folder) == ["phase_2.safetensors"]
+    assert checkpoint.load_phase(2, 2) is not None
+
+
+def test_notes_are_read_without_the_tensors(checkpoint, tmp_path):
+    write_tensors(tmp_path / "x", {"big": torch.zeros(9)}, {"session": 3})
+    assert read_notes(tmp_path / "x") == {"session": 3}
+    (tmp_path / "x").write_bytes((tmp_path / "x").read_bytes()[:20])
+    assert "damaged" in refused(lambda: read_notes(tmp_path / "x"))
 
 
 def test_a_phase_is_replaced_and_finished_ones_keep_no_optimizer(checkpoint):

@@ -88,6 +88,18 @@ def test_defaults_are_ssiats_settings(write):
     assert config.later_lr == 0.01 and config.changed(inc_lr=0.2).later_lr == 0.2
 
 
+def test_defaults_of_a_forget_session_are_those_of_the_dogs():
+    config = minimal()
+    assert (config.forget_epochs, config.forget_lr, config.forget_batch_size) == (8, 1e-7, 32)
+    assert (config.forget_optimizer, config.forget_weight_decay, config.unlearn_loss) == ("adamw", 1e-5, "hinge")
+    assert (config.kl_fine, config.kl_coarse) == (None, None)  # each loss has its own
+    assert (config.npo_beta, config.margin_fine, config.margin_coarse) == (0.5, 2.0, 2.0)
+    assert (config.negation_scale, config.negation_coarse, config.salun_share) == (1.5, 0.05, 0.1)
+    assert (config.tune, config.lora_rank, config.lora_alpha, config.keep_history) == ("all", 8, 1.0, False)
+    given = minimal(unlearn_loss=" NPO ", tune="LoRA", kl_fine=0, kl_coarse=5)
+    assert (given.unlearn_loss, given.tune, given.kl_fine, given.kl_coarse) == ("npo", "lora", 0, 5)
+
+
 def test_published_ssiat_file(write):
     loaded = load_config(write(SSIAT))
     assert loaded.unused == ("prompt_token_num", "vpt_type")
@@ -147,7 +159,7 @@ def test_device_forms(given_device, device):
 
 def test_unknown_key_names_file_line_and_nearest(write):
     message = refused(write('{\n "dataset": "a",\n "batch_sise": 3}'))
-    assert message.endswith("x.json:3: unknown key 'batch_sise'; did you mean 'batch_size'?")
+    assert message.endswith("x.json:3: unknown key 'batch_sise'; did you mean 'batch_size' or 'forget_batch_size'?")
     assert "did you mean 'sessions'" in refused(write({**MINIMAL, "session": []}))
 
 
@@ -184,6 +196,14 @@ def test_unknown_key_names_file_line_and_nearest(write):
         ("exclude", ["a", "a"], "'a' is listed twice"),
         ("logs", "a\0b", "no file name"),
         ("prefix", "\ud800", "no file name"),
+        ("unlearn_loss", "hindge", "expected"),
+        ("tune", "head", 'expected "all", "image", "text", "adapter" or "lora"'),
+        ("kl_fine", -1, "must be at least 0"),
+        ("npo_beta", 0, "must be above 0"),
+        ("salun_share", 1.5, "must be at most 1"),
+        ("lora_rank", 0, "must be at least 1"),
+        ("forget_lr", 0.0, "must be above 0"),
+        ("keep_history", "no", "expected true or false"),
     ],
 )
 def test_wrong_value_names_file_line_key_and_wish(write, key, value, says):
@@ -315,7 +335,15 @@ def test_resolved_reads_back_as_the_same(write):
 def test_config_hash_follows_the_results_only():
     config = minimal()
     assert len(config_hash(config)) == 8 and int(config_hash(config), 16) >= 0
-    for key, value in {"logs": "x", "workers": 0, "cache_gb": 1, "device": "cpu", "prefix": "p", "seed": 3}.items():
+    for key, value in {
+        "logs": "x",
+        "workers": 0,
+        "cache_gb": 1,
+        "device": "cpu",
+        "prefix": "p",
+        "seed": 3,
+        "keep_history": True,
+    }.items():
         assert config_hash(config.changed(**{key: value})) == config_hash(config)
     for key, value in {"margin": 0.1, "dataset": "cub", "init_cls": 5, "ca": False}.items():
         assert config_hash(config.changed(**{key: value})) != config_hash(config)

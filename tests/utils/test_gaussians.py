@@ -11,9 +11,11 @@ from utils.gaussians import (
     FLOOR,
     ClassStatistics,
     class_statistics,
+    cross_modal_statistics,
     draw,
     mean_variance,
     median_spread,
+    pooled_factor,
     shifted_means,
 )
 
@@ -24,15 +26,15 @@ def features(count, dim, seed=0, dtype=torch.float64):
     return (torch.randn(count, dim, generator=generator, dtype=torch.float64) @ mix + 3).to(dtype)
 
 
-def shifted_by_hand(means, before, after, sigma, floor):
-    """The published rule, class by class and image by image."""
+def shifted_by_hand(means, before, after, sigma, floor, shrink=0.0):
+    """The rule, class by class and image by image."""
     moved = []
     for mean in means.double().numpy():
         total, weights = np.zeros_like(mean), 0.0
         for old, new in zip(before.double().numpy(), after.double().numpy(), strict=True):
             weight = math.exp(-float(((old - mean) ** 2).sum()) / (2 * sigma**2)) + floor
             total, weights = total + weight * (new - old), weights + weight
-        moved.append(mean + total / weights)
+        moved.append(mean + total / (weights + shrink))
     return np.stack(moved)
 
 
@@ -131,6 +133,116 @@ def test_a_common_drift_moves_every_prototype_alike_and_none_moves_none():
     drift = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
     assert torch.allclose(shifted_means(means, before, before + drift, 4.0), means + drift, rtol=1e-12)
     assert torch.equal(shifted_means(means, before, before, 4.0), means)
+
+
+@pytest.mark.parametrize("floor", [0.0, FLOOR])
+@pytest.mark.parametrize("shrink", [0.25, 1.0])
+def test_the_shrunk_shift_is_the_rule(floor, shrink):
+    before = features(25, 6, seed=1)
+    after, means = before + 0.3 * features(25, 6, seed=2), features(9, 6, seed=3)
+    moved = shifted_means(means, before, after, sigma=1.5, floor=floor, shrink=shrink)
+    expected = shifted_by_hand(means, before, after, 1.5, floor, shrink)
+    np.testing.assert_allclose(moved.numpy(), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_without_floor_and_shrunk_a_far_prototype_stays_to_the_bit(dtype):
+    before = features(8, 4, seed=1, dtype=dtype)
+    after = before + 100.0 * features(8, 4, seed=2, dtype=dtype)
+    far = 1e3 + features(5, 4, seed=3, dtype=dtype)
+    assert torch.equal(shifted_means(far, before, after, sigma=4.0, floor=0.0, shrink=1.0), far)
+    near = shifted_means(before[:1], before, after, sigma=4.0, floor=0.0, shrink=1.0)
+    assert not torch.equal(near, before[:1])
+    assert not torch.equal(shifted_means(far, before, after, sigma=4.0, shrink=1.0), far)  # the floor moves it
+
+
+def test_shrinking_halves_the_move_of_a_lone_image_and_wears_off_with_many():
+    before, drift = torch.zeros(1, 3), torch.tensor([[2.0, 0.0, -4.0]])
+    assert torch.allclose(shifted_means(before, before, before + drift, 1.0, floor=0.0, shrink=1.0), drift / 2)
+    many = before.expand(99, 3)  # 99 / (99 + 1)
+    assert torch.allclose(shifted_means(before, many, many + drift, 1.0, floor=0.0, shrink=1.0), 0.99 * drift)
+
+
+@pytest.mark.parametrize("wrong", [{"floor": 0.0}, {"floor": -1e-5, "shrink": 1.0}, {"shrink": -1.0}])
+def test_a_shift_that_could_divide_by_zero_is_refused(wrong):
+    with pytest.raises(ValueError, match="above 0"):
+        shifted_means(torch.zeros(1, 2), torch.zeros(1, 2), torch.ones(1, 2), 1.0, **wrong)
+
+
+# covariances and prototypes of classes without images
+
+
+def pooled_by_hand(x, labels):
+    total = np.zeros((x.shape[1], x.shape[1]))
+    for label in set(labels):
+        own = x[np.array(labels) == label]
+        for row in own:
+            total += np.outer(row - own.mean(0), row - own.mean(0))
+    return total / max(1, len(x) - len(set(labels)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "dim"), [([0, 0, 1, 1, 1, 7], 9), ([0, 1, 0, 1, 0, 1, 0, 1, 2, 2, 2, 2], 4), ([3, 3, 3], 5), ([1, 1], 1)]
+)
+def test_pooled_covariance_is_around_the_own_class_means(labels, dim):
+    x = features(len(labels), dim)
+    factor = pooled_factor(x, torch.tensor(labels))
+    assert factor.shape == (min(len(labels) - len(set(labels)), dim), dim)
+    np.testing.assert_allclose((factor.T @ factor).numpy(), pooled_by_hand(x.numpy(), labels), rtol=1e-10, atol=1e-11)
+
+
+def test_pooled_factor_of_one_class_is_its_own():
+    x = features(6, 4)
+    own = class_statistics(x, 0.0).factor
+    assert torch.equal(pooled_factor(x, torch.zeros(6, dtype=torch.long)), own)
+
+
+def test_classes_of_one_feature_each_have_no_covariance_but_the_ridge():
+    x, labels = features(3, 5), torch.arange(3)
+    assert pooled_factor(x, labels).shape == (0, 5)
+    item = cross_modal_statistics(torch.eye(5).double(), x, labels, [4], ridge=0.25)[4]
+    assert torch.equal(item.covariance(), 0.25 * torch.eye(5).double())
+    assert draw([item], [1.0], 7, torch.Generator().manual_seed(0)).shape == (7, 5)
+
+
+def test_no_features_are_refused():
+    with pytest.raises(ValueError, match="got none"):
+        cross_modal_statistics(torch.eye(3), torch.zeros(0, 3), torch.zeros(0, dtype=torch.long), [0], 0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_cross_modal_prototypes_are_text_plus_gap(dtype):
+    rows = torch.nn.functional.normalize(features(6, 8, seed=4), dim=1)
+    labels = [5, 1, 1, 5, 5, 2]  # not as many of each
+    x = 7.0 * rows[labels] + features(6, 8, seed=5)
+    wanted = [4, 0, 1]
+    found = cross_modal_statistics(
+        rows.to(dtype), x.to(dtype), torch.tensor(labels), wanted, 0.3, parents=[10, 11, 12, 13, 14, 15], session=2
+    )
+    t, f = rows.numpy(), x.numpy()
+    norm = np.mean([math.sqrt(sum(v * v for v in row)) for row in f])
+    gap = np.mean([f[i] - norm * t[label] for i, label in enumerate(labels)], axis=0)
+    covariance = pooled_by_hand(f, labels) + 0.3 * np.eye(8)
+    assert list(found) == wanted
+    tolerance = {"rtol": 1e-4, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 1e-10, "atol": 1e-11}
+    for place, item in found.items():
+        assert item.mean.dtype == item.factor.dtype == dtype
+        np.testing.assert_allclose(item.mean.numpy(), norm * t[place] + gap, **tolerance)
+        np.testing.assert_allclose(item.covariance().numpy(), covariance, **tolerance)
+        assert (item.ridge, item.count, item.parent, item.session) == (0.3, 6, 10 + place, 2)
+
+
+def test_where_texts_and_images_differ_by_a_gap_alone_the_prototypes_are_exact():
+    # images of norm 5 at 3·row + (0, 0, 4): the rows lie in the plane, the gap is at right angles to them
+    angle = torch.linspace(0, 3, 4, dtype=torch.float64)
+    rows = torch.stack([angle.cos(), angle.sin(), torch.zeros(4)], 1)
+    gap = torch.tensor([0.0, 0.0, 4.0], dtype=torch.float64)
+    seen = torch.tensor([0, 1])
+    found = cross_modal_statistics(rows, 3 * rows[seen] + gap, seen, range(4), 0.1)
+    # brought to the images' norm the texts are 5·row, so the gap takes −2·mean(row) along
+    expected = 5 * rows + gap - 2 * rows[seen].mean(0)
+    torch.testing.assert_close(torch.stack([item.mean for item in found.values()]), expected)
+    torch.testing.assert_close(torch.stack([found[0].mean, found[1].mean]).mean(0), (3 * rows[seen] + gap).mean(0))
 
 
 def test_drawn_moments_are_within_their_standard_errors():

@@ -10,7 +10,7 @@ from torch import nn
 
 from utils.checkpoint import RunCheckpoint
 from utils.errors import CheckpointError, DivergenceError, LetheError
-from utils.loop import CHECK_EVERY, Phase, Progress, Recipe, fit, gather, load_params
+from utils.loop import CHECK_EVERY, Phase, Progress, Recipe, fit, gather, gradient_sums, load_params
 from utils.streams import TensorStream
 
 
@@ -76,7 +76,15 @@ def test_constant_rate_and_warmup():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"optimizer": "lion"}, {"schedule": "step"}, {"epochs": -1}, {"batch_size": 0}, {"lr": 0.0}, {"lr": -1.0}],
+    [
+        {"optimizer": "lion"},
+        {"schedule": "step"},
+        {"epochs": -1},
+        {"batch_size": 0},
+        {"lr": 0.0},
+        {"lr": -1.0},
+        {"eps": 0.0},
+    ],
 )
 def test_recipe_refuses(wrong):
     with pytest.raises(ValueError):
@@ -130,6 +138,25 @@ def test_first_step_of_adam_and_adamw_by_hand():
         recipe = Recipe(epochs=1, lr=0.1, batch_size=3, optimizer=name, weight_decay=0.5)
         fit(phase_of(point, lambda batches, point=point: {"slope": 3 * point.w.sum()}, recipe), seed=0)
         assert point.w.item() == pytest.approx(expected, rel=1e-7)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+@pytest.mark.parametrize("eps", [None, 1e-8, 0.5])
+def test_eps_of_adam(name, eps):
+    point = Point(2.0)  # a first step is lr·g/(|g| + eps), whose default is 1e-8
+    recipe = Recipe(epochs=1, lr=0.1, batch_size=3, optimizer=name, eps=eps)
+    fit(phase_of(point, lambda batches: {"slope": 3e-4 * point.w.sum()}, recipe), seed=0)
+    moved = 0.1 * 3e-4 / (3e-4 + (1e-8 if eps is None else eps))
+    assert 2.0 - point.w.item() == pytest.approx(moved, rel=1e-6)
+
+
+def test_sgd_has_no_eps():
+    ends = []
+    for eps in (None, 0.5):
+        point = Point(2.0)
+        fit(phase_of(point, lambda batches, p=point: {"slope": p.w.sum()}, Recipe(epochs=1, lr=0.1, eps=eps)), seed=0)
+        ends.append(point.w.item())
+    assert ends[0] == ends[1]
 
 
 def test_the_sum_of_the_terms_is_minimised_and_each_is_logged(lines):
@@ -387,3 +414,80 @@ def test_gather_computes_in_evaluation_mode_and_restores_the_modules(mode):
     layer = nn.Dropout(0.5).train(mode)
     found = gather(layer, lambda batch: {"y": layer(batch["x"])}, ordered(30))
     assert torch.equal(found["y"], torch.arange(30.0)) and layer.training is mode
+
+
+# gradient_sums
+
+
+def test_gradient_sums_by_hand():
+    point = Point(2.0, -1.0)
+
+    def loss(batch):  # ∂/∂w of mean(x)·w₀² and of max(x)·w₁
+        return batch["x"].mean() * point.w[0] ** 2 + batch["x"].max() * point.w[1]
+
+    (found,) = gradient_sums(point, loss, ordered(5), point.parameters(), batch_size=2)
+    # batches (0, 1), (2, 3), (4): means 0.5, 2.5, 4; maxima 1, 3, 4
+    assert found.tolist() == pytest.approx([2 * 2.0 * 7.0, 8.0]) and not found.requires_grad
+    (whole,) = gradient_sums(point, loss, ordered(5), point.parameters(), batch_size=5)
+    assert whole.tolist() == pytest.approx([2 * 2.0 * 2.0, 4.0])
+
+
+def test_gradient_sums_are_finite_differences():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+    generator = torch.Generator().manual_seed(1)
+    rows = {"x": torch.randn(7, 4, generator=generator).double(), "y": torch.randint(3, (7,), generator=generator)}
+    stream = TensorStream(rows, shuffle=False)
+
+    def loss(batch):
+        return nn.functional.cross_entropy(net(batch["x"]), batch["y"])
+
+    @torch.no_grad()
+    def total():
+        return sum(loss(batch).item() for batch in stream.batches(3, 0))
+
+    params = list(net.parameters())
+    for param, found in zip(params, gradient_sums(net, loss, stream, params, batch_size=3), strict=True):
+        flat = param.detach().view(-1)
+        for place in range(len(flat)):
+            kept, ends = flat[place].item(), []
+            for step in (1e-6, -1e-6):
+                flat[place] = kept + step
+                ends.append(total())
+            flat[place] = kept
+            assert found.view(-1)[place].item() == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_gradient_sums_leave_the_module_as_it_is(mode):
+    net = nn.Sequential(nn.Linear(1, 3), nn.Dropout(0.9), nn.Linear(3, 1)).train(mode)
+    net[0].weight.grad = torch.full((3, 1), 7.0)
+    before, idle = [parameter.detach().clone() for parameter in net.parameters()], nn.Parameter(torch.ones(2))
+
+    def loss(batch):
+        return net(batch["x"][:, None]).sum()
+
+    found = gradient_sums(net, loss, ordered(4), [net[0].weight, idle], batch_size=4)
+    torch.testing.assert_close(found[0], 6.0 * net[2].weight.detach().T)  # no dropout; 0 + 1 + 2 + 3
+    assert found[1].tolist() == [0, 0] and net.training is mode
+    assert net[0].weight.grad.eq(7.0).all() and idle.grad is None and net[2].weight.grad is None
+    assert all(map(torch.equal, before, net.parameters()))
+
+
+def test_gradient_sums_follow_the_seed_of_the_pass():
+    point, seen = Point(1.0), []
+
+    def loss(batch):
+        seen.append(batch["x"].tolist())
+        return point.w.sum()
+
+    stream = TensorStream({"x": torch.arange(30)})
+    for seed in (1, 1, 2):
+        gradient_sums(point, loss, stream, [point.w], batch_size=30, seed=seed)
+    assert seen[0] == seen[1] != seen[2]
+
+
+def test_gradient_sums_that_are_not_finite_are_refused():
+    point = Point(0.0)
+    with pytest.raises(DivergenceError, match="not finite"):
+        gradient_sums(point, lambda batch: point.w.sqrt().sum(), ordered(2), [point.w])

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from utils.losses import contrastive, cosface, same
+from utils.losses import contrastive, cosface, elementwise_kl, same, without_true
 
 
 def cosface_by_hand(logits, labels, margin):
@@ -108,3 +108,42 @@ def test_contrastive_teaches_its_temperature():
 def test_same():
     agree = same(torch.tensor([3, 1]), torch.tensor([1, 3, 3]))
     assert agree.dtype == torch.bool and agree.tolist() == [[False, True, True], [True, False, False]]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5])
+def test_without_true_drops_the_column_and_keeps_the_order(classes):
+    logits = torch.arange(4.0 * classes).view(4, classes)
+    labels = torch.arange(4) % classes
+    expected = [
+        [v for j, v in enumerate(row) if j != y] for row, y in zip(logits.tolist(), labels.tolist(), strict=True)
+    ]
+    found = without_true(logits, labels)
+    assert found.shape == (4, classes - 1) and found.tolist() == expected
+
+
+def kl_by_hand(logits, original):
+    total = 0.0
+    for new, old in zip(logits.tolist(), original.tolist(), strict=True):
+        p, q = ([math.exp(v) / sum(map(math.exp, row)) for v in row] for row in (old, new))
+        total += sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+    return total / (logits.shape[0] * logits.shape[1])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (5, 2), (4, 9)])
+def test_elementwise_kl_is_the_formula(shape):
+    generator = torch.Generator().manual_seed(0)
+    logits, original = (3 * torch.randn(2, *shape, generator=generator, dtype=torch.float64)).unbind()
+    assert elementwise_kl(logits, original).item() == pytest.approx(kl_by_hand(logits, original), rel=1e-11, abs=1e-15)
+    assert elementwise_kl(logits + 7.0, logits).item() == pytest.approx(0.0, abs=1e-14)
+
+
+def test_elementwise_kl_without_columns_is_zero():
+    logits = torch.zeros(3, 0, requires_grad=True)
+    assert elementwise_kl(logits, torch.zeros(3, 0)).item() == 0.0
+
+
+def test_elementwise_kl_stays_finite_where_the_original_is_certain():
+    logits = torch.tensor([[0.0, 300.0]], requires_grad=True)
+    divergence = elementwise_kl(logits, torch.tensor([[300.0, 0.0]]))
+    (slope,) = torch.autograd.grad(divergence, logits)
+    assert divergence.item() == pytest.approx(150.0) and slope[0].tolist() == pytest.approx([-0.5, 0.5])

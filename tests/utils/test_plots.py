@@ -65,7 +65,7 @@ def test_a_forget_session_is_tinted(tmp_path):
 
 def test_nothing_heavy_is_imported_with_the_modules():
     code = (
-        "import sys, utils.plots, utils.results, utils.metrics;"
+        "import sys, utils.plots, utils.request_plots, utils.results, utils.tables, utils.metrics, utils.unlearning;"
         "sys.exit(', '.join({'matplotlib', 'torch', 'scipy', 'PIL'} & set(sys.modules)) or None)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

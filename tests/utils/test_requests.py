@@ -1,9 +1,14 @@
 """`utils.requests`: the session grammar and the requests of a run."""
 
 import json
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from data.builders.dog_breeds import breeds
+from data.world import world_classes
+from tests.support import ROOT
 from utils.config import Config, load_config
 from utils.errors import ConfigError
 from utils.requests import ForgetRequest, HybridClasses, LearnRequest, expand_requests
@@ -128,9 +133,9 @@ def test_mistakes_name_the_place(refusal, entry, says):
 
 
 def test_more_classes_than_exist():
-    with pytest.raises(ConfigError, match="session 3 asks to learn 5 classes, 15 in all, but 'toymini' has 12"):
+    with pytest.raises(ConfigError, match="session 2 asks to learn 5 classes, 15 in all, but 'toymini' has 12"):
         requests([{"learn": 5, "repeat": 3}], total=12)
-    with pytest.raises(ConfigError, match="session 1 asks to forget 13"):
+    with pytest.raises(ConfigError, match="session 0 asks to forget 13"):
         requests([{"forget": 13}], total=12)
     assert len(requests([{"learn": 12}, {"forget": 3}], total=12)) == 2
 
@@ -160,3 +165,57 @@ def test_named_sets_from_files(tmp_path):
 def test_named_set_mistakes(refusal, tmp_path, reference, says):
     (tmp_path / "dogs.json").write_text('{"easy": ["beagle"], "odd": [3]}', encoding="utf-8")
     assert says in refusal([{"forget": reference}])
+
+
+def test_classes_known_before_the_stream(tmp_path):
+    def known(value):
+        (tmp_path / "x.json").write_text(json.dumps({**NAMES, "sessions": [{"forget": 1}], "known": value}))
+        return load_config(tmp_path / "x.json").config.known
+
+    assert Config(**NAMES, init_cls=1).known == "auto"
+    assert (known("rest"), known("none"), known(["Audi A7", "é"])) == ("rest", "none", ("Audi A7", "é"))
+    for value, says in (
+        ("all", 'expected "auto", "none" or "rest" or a list'),
+        ([], "list of at least 1"),
+        (["a", "a"], "'a' is listed twice"),
+        (3, "'known' = 3: expected"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            known(value)
+        assert says in str(caught.value)
+
+
+def test_general_sets_are_names():
+    assert Config(**NAMES, init_cls=1).zero_shot == ()
+    assert Config(**NAMES, init_cls=1, zero_shot=["toyfruits", "food101"]).zero_shot == ("toyfruits", "food101")
+    with pytest.raises(ValueError, match="listed twice"):
+        Config(**NAMES, init_cls=1, zero_shot=["toyfruits", "toyfruits"])
+
+
+def test_shipped_requests_are_named_as_the_builders_name_them(tmp_path):
+    file = Path(__file__).parents[2] / "exps" / "requests.json"
+    (tmp_path / "requests.json").write_bytes(file.read_bytes())
+    names = {name for name in json.loads(file.read_text(encoding="utf-8")) if name != "about"}
+    classes = {}
+    for name in names:
+        raw = {**NAMES, "sessions": [{"forget": f"requests.json#{name}"}]}
+        (tmp_path / "x.json").write_text(json.dumps(raw), encoding="utf-8")
+        classes[name] = load_config(tmp_path / "x.json").config.sessions[0].forget.classes
+    assert {name: len(found) for name, found in classes.items()} == {
+        "cars": 9,
+        "dogs_easy": 11,
+        "dogs_medium": 10,
+        "dogs_difficult": 10,
+        "toycars": 8,
+    }
+    dogs = {breed for _, breed, _ in breeds().values()}
+    assert {*classes["dogs_easy"], *classes["dogs_medium"], *classes["dogs_difficult"]} < dogs
+    makes = {fine: make for make, fine in world_classes("toycars")}
+    asked = Counter(makes[fine] for fine in classes["toycars"])
+    assert set(asked.values()) == {2} and len(asked) == len(set(makes.values())) / 2  # four makes stay whole: remote
+
+
+def test_the_oracle_never_sees_what_the_toy_request_names():
+    oracle = json.loads((ROOT / "exps" / "pretrain_tiny_clip_oracle.json").read_text(encoding="utf-8"))
+    names = json.loads((ROOT / "exps" / "requests.json").read_text(encoding="utf-8"))
+    assert oracle["exclude"] == names["toycars"]

@@ -1,20 +1,18 @@
-"""Log lines, tables and files of an invented run whose figures are worked out by hand."""
+"""Log lines, JSON and summary of invented runs whose figures are worked out by hand."""
 
 import ast
-import csv
 import json
 import math
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from tests.utils.invented import changes, request, stream
 from utils import results as module
-from utils.errors import WriteError
-from utils.results import LevelResult, RunResults, SessionResult
+from utils.results import REQUEST_FIGURES, ClassChange, LevelResult, RequestResult, RunResults, SessionResult
 
 NAN = math.nan
 
@@ -54,12 +52,6 @@ def plain() -> RunResults:
             SessionResult(1, "learn", 10, 19, names[10:], second, None, 4.0, 5),
         ]
     )
-
-
-def write(run, folder, **extra):
-    summary = run.summary(12.5, 300.0, 0.0128) | extra
-    module.write_tables(folder, run, summary, "adapter on toycars", "python main.py --config exps/quickstart.json")
-    return summary
 
 
 def test_lines_after_the_first_session_are_the_published_ones(plain):
@@ -179,83 +171,158 @@ def test_json_has_no_nan(run):
     assert back.fine.groups[1] == 5.0 and back.fine.old is None
 
 
-def test_files_read_back(run, tmp_path):
-    summary = write(run, tmp_path / "deep" / "run", quality=NAN)
-    folder = tmp_path / "deep" / "run"
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "metrics.jsonl",
-        "sessions.csv",
-        "summary.json",
-        "table.md",
-    ]
-    read = [SessionResult.from_json(json.loads(line)) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert read == run.sessions
-    assert json.loads((folder / "summary.json").read_text()) == summary | {"quality": None}
-    with (folder / "sessions.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    assert [float(row["top1"]) for row in rows] == run.curve()
-    assert [float(row["coarse_top1"]) for row in rows] == run.curve("coarse")
-    assert [row["classes"] for row in rows] == ["a;b;c", "d|e", "a"]
-    assert [row["quality"] for row in rows] == ["", "", "91.25"]
-    assert (rows[0]["old"], rows[2]["new"], rows[1]["seconds"]) == ("", "", "2.0")
-
-
-def test_a_second_writing_replaces_the_first(run, tmp_path):
-    write(RunResults(run.sessions[:1]), tmp_path)
-    write(run, tmp_path)
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
-    assert not [path for path in tmp_path.iterdir() if path.suffix == ".part"]
-
-
-def test_a_failed_write_leaves_the_old_file(run, tmp_path, monkeypatch):
-    write(RunResults(run.sessions[:1]), tmp_path)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(WriteError, match="disk full"):
-        write(run, tmp_path)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-def test_the_markdown_page(run, tmp_path):
-    write(run, tmp_path)
-    text = (tmp_path / "table.md").read_text()
-    assert text.startswith("# adapter on toycars\n\n```sh\npython main.py --config exps/quickstart.json\n```\n")
-    assert "| 1 | learned 03-03 | d\\|e | 80.00 | 99.50 | 78.00 | 86.00 | 90.00 | 2.0 |" in text
-    assert "| 2 | forgot 1 | a | 70.00 | 99.50 | 70.00 | – | 85.00 | 0.1 |" in text
-    assert "| 0 | 90.00 | – |" in text and "| 2 (forget) | 60.00 | 87.50 |" in text
-    assert "| last | 70.00 | 52.1 – 83.3 |" in text and "| tunable share | 1.28 % |  |" in text
-    tables = re.findall(r"(?:^\|.*\|$\n?)+", text, re.M)
-    for block in tables:  # as many cells in every row as in its head
-        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
-    assert len(tables) == 4
-
-
-def test_a_page_of_requests_alone_has_no_matrix(run):
-    only = replace(run.sessions[2], index=0, fine=level(70.0, [], 70.0, None, 30), coarse=None)
-    found = RunResults([only])
-    assert "session's classes" not in module.table(found, found.summary(1.0, 1.0, 1.0), "t", "c")
-    assert module.final_lines(found)[:2] == ["Accuracy Matrix (CNN):", "[]"]
-
-
-def test_seeds_by_hand():
-    runs = [
-        (1993, {"accuracy_last": 90.0, "accuracy_last_low": 1.0, "forgetting": 2.0, "quality": 50.0}),
-        (1996, {"accuracy_last": 92.0, "accuracy_last_low": 1.0, "forgetting": None}),
-        (1997, {"accuracy_last": 97.0, "accuracy_last_low": 1.0, "forgetting": 4.0}),
-    ]  # last: mean 93, deviations −3, −1, 4: std √(26/2) = 3.61; forgetting: mean 3, std √2
-    assert module.seeds_table(runs).splitlines() == [
-        "| figure | seed 1993 | seed 1996 | seed 1997 | mean ± std |",
-        "| --- | ---: | ---: | ---: | ---: |",
-        "| last | 90.00 | 92.00 | 97.00 | 93.00 ± 3.61 |",
-        "| forgetting | 2.00 | – | 4.00 | 3.00 ± 1.41 |",
-        "| quality | 50.00 | – | – | 50.00 ± 0.00 |",
-    ]
-
-
-def test_the_seeds_table_of_one_seed(plain):
-    table = module.seeds_table([(1, plain.summary(10.0, 20.0, 0.01))])
-    assert "| last | 90.00 | 90.00 ± 0.00 |" in table and "| tunable share | 1 % | 1 % ± 0 % |" in table
-
-
 def test_the_interval_needs_images():
     assert all(math.isnan(end) for end in level(NAN, [], None, None, 0).interval())
+
+
+def small(**figures) -> RequestResult:
+    """Two classes forgotten, two kept; 10 images a class but for one without any."""
+    classes = [
+        ClassChange("a", "P", "forget", 10, 90.0, 0.0),
+        ClassChange("b", "P", "adjacent", 10, 80.0, 70.0),
+        ClassChange("c", "Q", "remote", 10, 80.0, 80.0),
+        ClassChange("d", "Q", "past", 10, 10.0, 10.0),
+        ClassChange("e", "Q", "remote", 0, NAN, NAN),
+        ClassChange("f", "P", "forget", 10, 50.0, 60.0),
+        ClassChange("g", "Q", "remote", 10, 100.0, 60.0),
+    ]
+    after = {"forget_fine": 30.0, "quality": 57.142857, "zero_shot": 50.0, "retain_fine": 70.0}
+    before = {"forget_fine": 70.0, "zero_shot": 60.0, "retain_fine": 86.666}
+    return RequestResult("fine", before | figures, after | figures, tuple(classes))
+
+
+def asked(result: RequestResult, **changed) -> RunResults:
+    """A stream of one forget session."""
+    found = level(70.0, [], None, None, 60)
+    return RunResults([SessionResult(0, "forget", 7, 7, ("a", "f"), found, None, 1.0, 5, request=result, **changed)])
+
+
+def test_the_figures_of_a_request_stand_in_reading_order():
+    shuffled = dict(reversed(list(request().after.items()))) | {"mine": 1.0}
+    found = replace(request(), after=shuffled, before={"zero_shot.toyflags": 1.0}).figures
+    parts = ["zero_shot.toyflags", "zero_shot.toyfruits"]
+    assert [name for name in found if name not in (*parts, "mine")] == [n for n in REQUEST_FIGURES if n in shuffled]
+    place = found.index("zero_shot")
+    assert found[place] == "zero_shot" and sorted(found[place + 1 : place + 3]) == parts and found[-1] == "mine"
+
+
+def test_a_figure_is_measured_where_one_side_is_known():
+    found = replace(request(), before={"ece": 1.0}, after={"ece": NAN, "qu": 2.0, "past_fine": NAN})
+    assert found.measured == ["qu", "ece"] and found.figures == ["past_fine", "qu", "ece"]
+
+
+def test_classes_of_a_role_start_with_the_largest_loss():
+    assert [change.name for change in small().of_role("remote", "adjacent")] == ["g", "b", "c", "e"]
+    assert [change.change for change in small().of_role("forget")] == [-90.0, 10.0]
+    assert small().of_role() == []
+
+
+def test_the_images_behind_a_figure():
+    counts = {name: small().count(name) for name in (*REQUEST_FIGURES, "zero_shot.toyflags")}
+    twenty = ("forget_fine", "forget_coarse", "forget_fine_rows", "forget_fine_text")
+    assert {counts.pop(name) for name in twenty} == {20}
+    assert (counts.pop("retain_fine"), counts.pop("retain_coarse")) == (30, 30)
+    assert (counts.pop("adjacent_fine"), counts.pop("remote_fine"), counts.pop("past_fine")) == (10, 20, 10)
+    assert set(counts.values()) == {0}
+    assert replace(small(), counts={"zero_shot": 400}).count("zero_shot") == 400
+
+
+def test_the_interval_of_a_request_is_scipys():
+    known = binomtest(6, 20).proportion_ci(0.95, method="wilson")
+    assert small().interval("forget_fine") == pytest.approx((100 * known.low, 100 * known.high), abs=1e-5)
+    for name in ("zero_shot", "quality", "remote_fine", "unknown"):
+        assert all(math.isnan(end) for end in small().interval(name))
+
+
+def test_the_lines_after_a_request():
+    assert module.session_lines(asked(small()))[1:] == [
+        "CNN: {'total': 70.0}",
+        "CNN top1 curve: [70.0]",
+        "CNN top5 curve: [99.5]",
+        "Average Accuracy (CNN): 70.0",
+        "Request (fine): forget_fine 70.0 -> 30.0, retain_fine 86.67 -> 70.0",
+        "Quality 57.14, Zero-shot 60.0 -> 50.0",
+        "Forgotten classes: a 90.0 -> 0.0, f 50.0 -> 60.0",
+        "Adjacent classes: b 80.0 -> 70.0",
+        "Remote classes: g 100.0 -> 60.0, 2 unchanged",
+        "Classes of past requests: d 10.0 -> 10.0",
+    ]
+
+
+def test_lines_of_a_request_with_little_known():
+    bare = RequestResult("coarse", {"forget_coarse": 80.0}, {"forget_coarse": NAN}, ())
+    assert module.session_lines(asked(bare))[5:] == ["Request (coarse): forget_coarse 80.0 -> –"]
+
+
+def test_only_the_latest_session_tells_of_its_request():
+    run = stream("lfl")
+    assert not [line for line in module.session_lines(run) if line.startswith(("Request", "Quality", "Forgotten"))]
+    told = "\n".join(module.session_lines(RunResults(run.sessions[:2])))
+    assert "forget_fine 92.7 -> 1.3, forget_coarse 95.0 -> 93.0, retain_fine 93.1 -> 91.9" in told
+    assert "\nQuality 98.6, Utility 98.87, Q-U 98.73, Zero-shot 71.3 -> 70.2, zero_shot.toyfruits 80.0 -> 79.1" in told
+
+
+def test_a_stream_that_only_forgets_has_no_matrix():
+    run = stream("ff")
+    summary = run.summary(1.0, 1.0, 1.0)
+    assert run.matrix() == [[], []] and run.group_labels == [] and module.final_lines(run) == []
+    assert (summary["forgetting"], summary["bwt"], summary["coarse_forgetting"]) == (0.0, 0.0, 0.0)
+    assert summary["accuracy_last"] == 89.0
+
+
+def test_a_group_that_is_all_forgotten():
+    run = stream("lflf")
+    last = run.sessions[-1]
+    run.sessions[-1] = replace(last, fine=replace(last.fine, groups=(NAN, 90.0)))
+    assert "CNN: {'total': 87.0, '08-15': 90.0, 'old': 0}" in module.session_lines(run)
+    assert module.final_lines(run)[1:4] == [
+        "[[ 93.00  93.00  91.00   0.00]",
+        " [  0.00   0.00  93.00  90.00]]",
+        "Forgetting (CNN): 3.0",
+    ]
+
+
+def test_the_summary_has_the_figures_of_the_last_request():
+    run = stream("lflfl")
+    run.sessions[1] = replace(run.sessions[1], request=replace(request(), after={"forget_fine": 77.0, "mine": 1.0}))
+    summary = run.summary(1.0, 2.0, 0.5)
+    named = "forget_fine forget_coarse retain_fine retain_coarse adjacent_fine remote_fine quality utility qu zero_shot"
+    assert all(math.isfinite(summary[name]) and math.isfinite(summary[f"{name}_before"]) for name in named.split())
+    assert (summary["forget_fine"], summary["forget_fine_before"]) == (1.3, 92.7) and "mine" not in summary
+    assert (summary["zero_shot.toyfruits_before"], summary["zero_shot.toyfruits"]) == (80.0, 79.1)
+    # what the formulas give for a model that has not changed
+    assert [summary[f"{name}_before"] for name in ("quality", "utility", "qu")] == [0.0, 100.0, 0.0]
+    assert summary["forget_fine_low"] < 1.3 < summary["forget_fine_high"] and "zero_shot_low" not in summary
+    assert list(summary)[-3:] == ["wall_s", "peak_mb", "tunable_ratio"]
+
+
+def test_without_a_request_the_summary_has_none_of_its_figures(run):
+    names = {name.removesuffix("_before") for name in run.summary(1.0, 1.0, 1.0)}
+    assert not names & set(REQUEST_FIGURES) and run.forgets == []
+
+
+def test_json_keeps_a_request():
+    run = stream("lf", forget=3)
+    row = replace(run.sessions[1], request=replace(run.sessions[1].request, counts={"zero_shot": 400}))
+    missing = row.request.after.pop("past_fine"), row.request.before.pop("past_fine")
+    assert all(map(math.isnan, missing))
+    assert SessionResult.from_json(json.loads(json.dumps(row.to_json(), allow_nan=False))) == row
+    assert run.sessions[0].to_json()["request"] is None
+
+
+def test_json_of_a_request_has_no_nan():
+    row = asked(small(past_fine=NAN)).sessions[0]
+    back = SessionResult.from_json(json.loads(json.dumps(row.to_json(), allow_nan=False))).request
+    empty = next(change for change in back.classes if change.name == "e")
+    assert math.isnan(back.after["past_fine"]) and math.isnan(back.before["past_fine"]) and math.isnan(empty.before)
+    assert back.classes[0] == ClassChange("a", "P", "forget", 10, 90.0, 0.0)
+
+
+def test_rows_of_a_run_from_before_there_were_requests(run):
+    old = run.sessions[0].to_json()
+    del old["request"]
+    assert SessionResult.from_json(old) == run.sessions[0]
+
+
+def test_the_invented_requests_have_every_role():
+    assert {change.role for change in changes(4, past=2)} == set(module.ROLES)

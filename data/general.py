@@ -1,0 +1,46 @@
+"""General sets: what a model knew beside the classes of its stream, and is to know still after every request."""
+
+from dataclasses import dataclass
+
+import torch
+
+from data.images import ImageSet, ImageStream
+from data.index import SPLITS, IndexedSet, check_files
+from data.transforms import Transform
+from utils.loop import Stream
+
+
+@dataclass(frozen=True)
+class GeneralSet:
+    """All test images of a data set, for zero-shot classification among its own names.
+
+    Attributes:
+        name: of the set.
+        names: its fine classes, those first that come first in the index.
+        stream: un-augmented, in fixed order; label `fine` is the place in `names`.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    stream: Stream
+
+
+def general_set(indexed: IndexedSet, test_transform: Transform, cache_gb: float = 4.0, workers: int = 0) -> GeneralSet:
+    """A data set as a general set.
+
+    Args:
+        indexed: the data set; of its training images only the classes' names count.
+        test_transform: applied to each image.
+        cache_gb: see `ImageSet`.
+        workers: see `ImageStream`.
+
+    Raises:
+        DataError: the file of a test image is missing.
+    """
+    names = tuple(dict.fromkeys(record.fine for split in SPLITS for record in indexed.splits[split]))
+    label = {name: place for place, name in enumerate(names)}
+    records = indexed.splits["test"]
+    check_files(indexed, "test", range(len(records)))
+    labels = {"fine": torch.tensor([label[record.fine] for record in records])}
+    images = ImageSet(indexed, "test", range(len(records)), labels, cache_gb)
+    return GeneralSet(indexed.name, names, ImageStream(images, range(len(records)), test_transform, False, workers))
