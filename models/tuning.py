@@ -1,10 +1,10 @@
 """Which part of a model an unlearner may move."""
 
-from convs.lora import inject_lora
 from torch import nn
 
 from convs.adapter import inject_adapters
 from convs.clip import ClipBackbone
+from convs.lora import inject_lora
 from convs.model import Model, freeze
 from utils.errors import ConfigError
 
