@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -111,8 +111,7 @@ def build(config: Config, seed: int, device: torch.device) -> Built:
     _recall(model, manager.order, len(manager.known))
     sets = [general_set(item, plain, config.cache_gb, config.workers) for item in general]
     _check_general(model, sets)
-    recipes = {"first": _recipe(config, 0), "later": _recipe(config, 1), "forget": _forget_recipe(config)}
-    options = accepted(config.model_name, config.model_dump() | recipes)
+    options = accepted(config.model_name, config.model_dump() | _recipes(config))
     learner = get_model(config.model_name, model, **options)
     for session in sessions:
         learner.check(session)
@@ -166,10 +165,11 @@ def _check_kinds(config: Config, method: type[Learner], sessions: list[Session])
             )
 
 
-def _recipe(config: Config, index: int) -> Recipe:
-    return Recipe(
-        epochs=config.init_epochs if index == 0 else config.inc_epochs,
-        lr=config.init_lr if index == 0 else config.later_lr,
+def _recipes(config: Config) -> dict[str, Recipe]:
+    """How the first session, the later ones and forget requests are trained."""
+    first = Recipe(
+        epochs=config.init_epochs,
+        lr=config.init_lr,
         batch_size=config.batch_size,
         optimizer=config.optimizer,
         weight_decay=config.weight_decay,
@@ -178,19 +178,18 @@ def _recipe(config: Config, index: int) -> Recipe:
         min_lr=config.min_lr,
         warmup_steps=config.warmup_steps,
     )
-
-
-def _forget_recipe(config: Config) -> Recipe:
-    return Recipe(
+    forget = replace(
+        first,
         epochs=config.forget_epochs,
         lr=config.forget_lr,
         batch_size=config.forget_batch_size,
         optimizer=config.forget_optimizer,
         weight_decay=config.forget_weight_decay,
-        momentum=config.momentum,
-        schedule=config.schedule,
+        min_lr=0.0,  # these two are of the scale of learning
+        warmup_steps=0,
         eps=FORGET_EPS,
     )
+    return {"first": first, "later": replace(first, epochs=config.inc_epochs, lr=config.later_lr), "forget": forget}
 
 
 class Run:
@@ -299,7 +298,9 @@ class Run:
             write_tensors(kept, self.learner.state_dict(), {"session": session.index})
             log.info("keep_history: the model as it was before this request, with all it knew, stays in %s", kept)
 
-    def _row(self, session: Session, scores: Scores, request, seconds: float) -> results.SessionResult:
+    def _row(
+        self, session: Session, scores: Scores, request: results.RequestResult | None, seconds: float
+    ) -> results.SessionResult:
         levels = evaluate(scores, session, self._groups(session))
         learnt = session.kind == "learn"
         return results.SessionResult(

@@ -29,7 +29,7 @@ def downloading(what: str, remedy: str) -> Iterator[None]:
     logging.disable(logging.CRITICAL)
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # the hub's and its transport's errors share no base, nor do those of its versions
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise WeightsError(
             f"the weights of {what} could not be downloaded ({reason}…); fetch them where there is a network and set "

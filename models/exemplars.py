@@ -5,14 +5,12 @@ from collections.abc import Collection, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from convs.model import Model
+from convs.model import LEVELS, Model
 from data.sessions import Session
 from models.unlearn_losses import LOSSES, UnlearnLoss, View, wrong_labels
 from models.wording import Rows
 from utils.errors import ConfigError
 from utils.loop import Batch
-
-GOALS = ("fine", "coarse")
 
 
 @torch.no_grad()
@@ -44,10 +42,10 @@ def request_fields(
         generator: draws the wrong labels, on the CPU.
 
     Returns:
-        The labels, `goal` (a place in `GOALS`) and `wrong.{level}` where there is a wrong label, all [N].
+        The labels, `goal` (a place in `LEVELS`) and `wrong.{level}` where there is a wrong label, all [N].
     """
     wrong = {f"wrong.{k}": wrong_labels(labels[k], count, generator) for k, count in counts.items() if count > 1}
-    goals = {label: GOALS.index(goal) for label, goal in session.goals.items()}
+    goals = {label: LEVELS.index(goal) for label, goal in session.goals.items()}
     return {**labels, **wrong, "goal": torch.tensor([goals[label] for label in labels["fine"].tolist()])}
 
 
@@ -63,7 +61,7 @@ def exemplar_fields(model: Model, session: Session, features: Tensor, sources: M
     plain = session.stream("plain")
     counts = {level: len(rows) for level, rows in model.rows().items()}
     generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
-    fields = request_fields(session, {level: plain.labels(level) for level in GOALS}, counts, generator)
+    fields = request_fields(session, {level: plain.labels(level) for level in LEVELS}, counts, generator)
     for source, rows in sources.items():
         fields |= original_fields(model, features, rows, source)
     return fields
@@ -127,7 +125,7 @@ def _by_goal(session: Session, codes: Tensor) -> Iterator[tuple[str, slice | Ten
     """Which rows of a batch have which goal; all of them where the request has one."""
     goals = sorted(set(session.goals.values()))
     for goal in goals:
-        yield goal, slice(None) if len(goals) == 1 else codes == GOALS.index(goal)
+        yield goal, slice(None) if len(goals) == 1 else codes == LEVELS.index(goal)
 
 
 def _view(logits: Tensor, batch: Batch, source: str, level: str, chosen: slice | Tensor) -> View:

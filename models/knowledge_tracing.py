@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convs.clip import ClipBackbone
-from convs.model import Model
+from convs.model import LEVELS, Model
 from data.sessions import Session
 from models.adapter import AdapterLearner, moved
-from models.exemplars import GOALS, check_rivals, exemplar_fields, original_fields, request_fields, request_terms
+from models.exemplars import check_rivals, exemplar_fields, original_fields, request_fields, request_terms
 from models.unlearn_losses import build_loss
 from models.wording import Rows, ensemble_rows, worded_rows
 from utils.gaussians import ClassStatistics, cross_modal_statistics, pooled_factor
@@ -163,7 +163,7 @@ class KnowledgeTracingLearner(AdapterLearner):
 
         def sample(generator: torch.Generator) -> dict[str, Tensor]:
             batch = stream.draw(generator)
-            fields = request_fields(session, {level: batch[level] for level in GOALS}, counts, generator)
+            fields = request_fields(session, {level: batch[level] for level in LEVELS}, counts, generator)
             return {**batch, **fields, **original_fields(self.model, batch["feature"], rows, "rows")}
 
         return DrawnStream(sample, len(stream))
@@ -181,5 +181,5 @@ def last_lesson(session: Session) -> int:
 
 def _parent_loss(logits: Tensor, batch: Batch) -> Tensor:
     """Cross-entropy to the parents of what is forgotten at the fine level: a parent may have no other samples."""
-    stays = batch["goal"] == GOALS.index("fine")
+    stays = batch["goal"] == LEVELS.index("fine")
     return (stays * F.cross_entropy(logits, batch["coarse"], reduction="none")).mean()

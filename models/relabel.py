@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from convs.model import LEVELS
 from data.sessions import Session
-from models.exemplars import GOALS
 from models.unlearner import Unlearner
 from utils.held import Held, top_share
 from utils.loop import Batch, Phase, Stream, gradient_sums
@@ -49,7 +49,7 @@ class SalUnLearner(RelabelingLearner):
         def loss(batch: Batch) -> Tensor:
             logits = self.model.logits(self._encode(batch), rows())
             terms = {k: F.cross_entropy(values, batch[k], reduction="none") for k, values in logits.items()}
-            whole = batch["goal"] == GOALS.index("coarse")
+            whole = batch["goal"] == LEVELS.index("coarse")
             return torch.where(whole, terms.get("coarse", terms["fine"]), terms["fine"]).mean()
 
         return gradient_sums(

@@ -162,7 +162,9 @@ class Judge:
         return RequestResult(self.session.level, *figures, classes, sizes)
 
 
-def _changes(session: Session, split: Parts, counts: Mapping[int, int], before, after) -> tuple[ClassChange, ...]:
+def _changes(
+    session: Session, split: Parts, counts: Mapping[int, int], before: Mapping[int, float], after: Mapping[int, float]
+) -> tuple[ClassChange, ...]:
     role = dict.fromkeys(session.classes, "forget") | dict.fromkeys(session.past, "past")
     role |= dict.fromkeys(split.adjacent, "adjacent") | dict.fromkeys(split.remote, "remote")
     names, parents = session.order, session.order.parents

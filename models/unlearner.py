@@ -111,7 +111,8 @@ class Unlearner(Learner):
 
     def _exemplars(self, session: Session) -> Stream:
         """The exemplars, with what the original said of them; as features where the image tower is frozen."""
-        plain, features = session.stream("plain"), self.features(session.stream("plain"))
+        plain = session.stream("plain")
+        features = self.features(plain)
         fields = exemplar_fields(self.model, session, features, {"original": self.model.rows()})
         if self.tune == "text":
             return TensorStream({"feature": features} | fields)

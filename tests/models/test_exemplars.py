@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from convs.model import LEVELS
 from data.images import ImageSet, ImageStream
 from data.sessions import ClassOrder, Session
-from models.exemplars import GOALS, exemplar_fields, original_fields, request_fields, request_terms
+from models.exemplars import exemplar_fields, original_fields, request_fields, request_terms
 from models.unlearn_losses import LOSSES
 from utils.streams import JoinedStream, TensorStream
 
@@ -61,9 +62,9 @@ def test_a_level_of_one_class_has_no_wrong_label():
 
 def test_every_exemplar_has_the_goal_of_its_concept():
     fields = request_fields(HYBRID, levels_of(FINE), COUNTS, torch.Generator())
-    assert [GOALS[code] for code in fields["goal"].tolist()] == ["fine", *["coarse"] * 3] * 2 + ["fine"]
+    assert [LEVELS[code] for code in fields["goal"].tolist()] == ["fine", *["coarse"] * 3] * 2 + ["fine"]
     plain = request_fields(asked((0, 2, 3, 4)), levels_of(FINE), COUNTS, torch.Generator())
-    assert [GOALS[code] for code in plain["goal"].tolist()] == ["fine"] * 9
+    assert [LEVELS[code] for code in plain["goal"].tolist()] == ["fine"] * 9
 
 
 @torch.no_grad()
@@ -108,7 +109,7 @@ def test_fields_follow_their_images_through_every_shuffled_pass(joined):
     features = model.backbone(images)
     fields = exemplar_fields(model, session, features, {"rows": model.rows(), "names": other})
     prefixes = ("", "wrong.", "rows.", "names.")
-    assert fields.keys() == {"goal", *(prefix + level for prefix in prefixes for level in GOALS)}
+    assert fields.keys() == {"goal", *(prefix + level for prefix in prefixes for level in LEVELS)}
     assert {len(value) for value in fields.values()} == {15}
     stream = JoinedStream(session.stream("forget"), plain.items, fields)
     orders, wrong = [], {}

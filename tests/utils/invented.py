@@ -9,6 +9,29 @@ MAKES = ("Veltro", "Brandle", "Corvane", "Halden", "Ostrava", "Pellier")
 MODELS = ("Arrow", "Harbor", "Summit", "Anchor", "Otter", "Orchard", "Bolt", "Raven")
 
 
+def level(top1, groups, old, new, count, top5=99.5) -> LevelResult:
+    """The accuracies of one level after one session."""
+    return LevelResult(top1=top1, top5=top5, groups=tuple(groups), old=old, new=new, count=count)
+
+
+def mixed() -> RunResults:
+    """Learn three classes, learn one, forget one, on two levels."""
+    fine = [
+        level(90.0, [90.0], None, 90.0, 30),
+        level(80.0, [78.0, 86.0], 78.0, 86.0, 40),
+        level(70.0, [60.0, 87.5], 70.0, None, 30),
+    ]
+    coarse = [
+        level(95.0, [95.0], None, 95.0, 30),
+        level(90.0, [89.0, 93.0], 89.0, 93.0, 40),
+        level(85.0, [84.0, 87.0], 85.0, None, 30),
+    ]
+    first = SessionResult(0, "learn", 0, 2, ("a", "b", "c"), fine[0], coarse[0], 1.5, 3)
+    second = SessionResult(1, "learn", 3, 3, ("d|e",), fine[1], coarse[1], 2.0, 4)
+    third = SessionResult(2, "forget", 1, 1, ("a",), fine[2], coarse[2], 0.1, 4, {"quality": 91.25})
+    return RunResults([first, second, third])
+
+
 def changes(forget: int, makes: int = 6, models: int = 8, past: int = 0) -> tuple[ClassChange, ...]:
     """So many classes forgotten, the first ones of the makes in turn; before them so many of past requests."""
     found = []

@@ -10,35 +10,18 @@ from pathlib import Path
 import pytest
 from scipy.stats import binomtest
 
-from tests.utils.invented import stream
+from tests.utils.invented import level, mixed, stream
 from utils import tables
 from utils.errors import WriteError
-from utils.results import SCORES, LevelResult, RunResults, SessionResult
+from utils.results import SCORES, RunResults, SessionResult
 
 NAN = math.nan
-
-
-def level(top1, groups, old, new, count, top5=99.5):
-    return LevelResult(top1=top1, top5=top5, groups=tuple(groups), old=old, new=new, count=count)
 
 
 @pytest.fixture
 def run() -> RunResults:
     """Learn three classes, learn one, forget one, on two levels."""
-    fine = [
-        level(90.0, [90.0], None, 90.0, 30),
-        level(80.0, [78.0, 86.0], 78.0, 86.0, 40),
-        level(70.0, [60.0, 87.5], 70.0, None, 30),
-    ]
-    coarse = [
-        level(95.0, [95.0], None, 95.0, 30),
-        level(90.0, [89.0, 93.0], 89.0, 93.0, 40),
-        level(85.0, [84.0, 87.0], 85.0, None, 30),
-    ]
-    first = SessionResult(0, "learn", 0, 2, ("a", "b", "c"), fine[0], coarse[0], 1.5, 3)
-    second = SessionResult(1, "learn", 3, 3, ("d|e",), fine[1], coarse[1], 2.0, 4)
-    third = SessionResult(2, "forget", 1, 1, ("a",), fine[2], coarse[2], 0.1, 4, {"quality": 91.25})
-    return RunResults([first, second, third])
+    return mixed()
 
 
 def write(run, folder, **extra):
