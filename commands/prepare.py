@@ -19,7 +19,7 @@ OPTIONS = {
     "exclude-small": (int, "N", "folder: leave out classes with fewer images"),
     "per-class": (int, "N", "imagenet_dogs, caltech101: training images a class at most"),
     "keep": (Path, "FILE", "compcars: the models to keep, one a line"),
-    "classes": (Path, "FILE", "imagenet100: the classes' wnids, one a line"),
+    "classes": (Path, "FILE", "imagenet100, imagenet900: the 100 classes' wnids, one a line"),
 }
 SHOWN = 5
 log = logging.getLogger("lethe")

@@ -1,6 +1,9 @@
 """What every image tower looks like from outside."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -28,7 +31,12 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """Classifier rows that came with the weights: row i of `rows` [n, D] belongs to `names[i]`."""
+    """Classifier rows that came with the weights: row i belongs to `names[i]`.
+
+    Attributes:
+        names: of the classes.
+        rows: [n, D], compared by cosines, or [n, D + 1] of a linear classifier, the bias in the last column.
+    """
 
     names: tuple[str, ...]
     rows: Tensor
@@ -44,12 +52,15 @@ class Backbone(nn.Module, ABC):
         blocks: the transformer blocks, first to last.
         scale: what cosines are multiplied with to become logits, or None where the caller chooses.
         trained_heads: level → classifier rows that came with the weights.
+        rebuilt: builds the same tower with other weights: `random`, a file or what else its builder knows; there for
+            one that `convs.factory.build_backbone` made.
     """
 
     net: nn.Module
     dim: int
     preprocess: Preprocess
     scale: Tensor | None = None
+    rebuilt: Callable[[str], Backbone]
 
     def __init__(self):
         super().__init__()
@@ -64,12 +75,19 @@ class Backbone(nn.Module, ABC):
             WeightsError: the tower is no transformer.
         """
 
+    def reset(self) -> None:
+        """Begin anew: every weight is drawn as for a tower that was never trained, a text tower's too.
+
+        Classes that came with the weights stay known by name; their rows then mean nothing.
+        """
+        self.load_state_dict(self.rebuilt("random").state_dict())
+
 
 def mlp_norm(block: nn.Module) -> nn.Module:
     """The norm in front of a block's MLP: its input is what a parallel adapter reads.
 
     Raises:
-        WeightsError: the block is not a pre-norm transformer block of timm or open_clip.
+        WeightsError: the block is not a pre-norm transformer block of timm, open_clip or torchvision.
     """
     # timm's post-norm blocks call the norm behind their MLP norm2, too; only their class names tell.
     names = () if "Post" in type(block).__name__ else ("norm2", "ln_2")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from convs.backbone import Backbone
 from convs.clip import ClipBackbone
-from convs.heads import CosineHead, cosines
+from convs.heads import CosineHead, Head, LinearHead, logits
 from utils.errors import WeightsError, nearest
 
 LEVELS = ("fine", "coarse")
@@ -24,7 +24,7 @@ class Output:
 
 
 class Model(nn.Module):
-    """A backbone and one growing cosine classifier per level.
+    """A backbone and one growing classifier per level: of cosines, or linear where its classes were recalled as such.
 
     Args:
         backbone: the image tower.
@@ -57,11 +57,14 @@ class Model(nn.Module):
         return Output(features, self.logits(features, self.rows()))
 
     def logits(self, features: Tensor, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Raw features [B, D] against rows {level: [C, D]} → scaled cosines {level: [B, C]}."""
-        return {level: self.scale * cosines(features, weight) for level, weight in rows.items()}
+        """Raw features [B, D] against rows {level: [C, D]} → scaled cosines {level: [B, C]}.
+
+        Rows [C, D + 1] are a linear classifier's and give its own logits.
+        """
+        return {level: logits(features, weight, self.scale) for level, weight in rows.items()}
 
     def rows(self) -> dict[str, Tensor]:
-        """The classifier rows, {level: [C, D]}, of the levels that have any."""
+        """The classifier rows, {level: [C, D]} or, of a linear one, [C, D + 1], of the levels that have any."""
         return {level: head.weight for level, head in self.heads.items() if len(head)}
 
     @torch.no_grad()
@@ -70,8 +73,27 @@ class Model(nn.Module):
 
         Returns:
             The new rows, [n, D], or None where `names` is empty.
+
+        Raises:
+            WeightsError: see `check_growth`.
         """
-        return self.head(level).grow(self._initial_rows(names)) if names else None
+        if not names:
+            return None
+        self.check_growth(level)
+        return self.head(level).grow(self._initial_rows(names))
+
+    def check_growth(self, level: str) -> None:
+        """See that a level's classifier can be taught classes that the weights do not know.
+
+        Raises:
+            WeightsError: its rows are those of the weights' own linear classifier.
+        """
+        if isinstance(self.head(level), LinearHead):
+            raise WeightsError(
+                f"the {level} classes known so far were recalled from the weights' own classifier, which is linear and "
+                "takes no rows of classes learned later; let the stream begin with a learn session, or choose weights "
+                "without a classifier"
+            )
 
     @torch.no_grad()
     def recall(self, level: str, names: Sequence[str]) -> None:
@@ -81,11 +103,16 @@ class Model(nn.Module):
             WeightsError: see `known_rows`.
         """
         if names:
-            self.head(level).grow(self.known_rows(level, names))
+            rows = self.known_rows(level, names)
+            self._make_room(level, rows)
+            self.head(level).grow(rows)
 
     @torch.no_grad()
     def known_rows(self, level: str, names: Sequence[str]) -> Tensor:
-        """What the backbone itself says of names: their text features, or the rows its weights came with, [n, D].
+        """What the backbone itself says of names: their text features, or the rows its weights came with.
+
+        Returns:
+            [n, D], or [n, D + 1] where the weights' own classifier is linear.
 
         Raises:
             WeightsError: there is no text tower, and the weights brought no row of such a name.
@@ -111,7 +138,7 @@ class Model(nn.Module):
                 "session first, or choose an image–text model"
             )
 
-    def head(self, level: str) -> CosineHead:
+    def head(self, level: str) -> Head:
         """The classifier of a level; without rows it says nothing in `Output`."""
         return self.heads[level]
 
@@ -121,8 +148,19 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def renew(self, level: str, label: int, name: str) -> None:
-        """Give a class that is there already a fresh row, as `grow` would."""
+        """Give a class that is there already a fresh row, as `grow` would.
+
+        Raises:
+            WeightsError: see `check_growth`.
+        """
+        self.check_growth(level)
         self.head(level).replace({label: self._initial_rows([name])[0]})
+
+    def _make_room(self, level: str, rows: Tensor) -> None:
+        """A head that such rows fit into; one of another kind is dropped."""
+        if rows.shape[1] != self.head(level).width:
+            linear = rows.shape[1] == self.backbone.dim + 1
+            self.heads[level] = (LinearHead if linear else CosineHead)(self.backbone.dim)
 
     def _initial_rows(self, names: Sequence[str]) -> Tensor:
         if isinstance(self.backbone, ClipBackbone):
@@ -142,6 +180,7 @@ class Model(nn.Module):
         """
         for name in sorted((name for name in state if name.startswith("heads.")), key=_row_position):
             level, position = _row_position(name)
+            self._make_room(level, state[name])
             if position == len(self.head(level).rows):
                 self.head(level).grow(state[name].to(self.device))
         own = dict(self.named_parameters())

@@ -10,6 +10,13 @@ TINY = {
     "tiny_clip": "a small CLIP (64 px) of the embedded world; open_clip architecture, shipped with the project",
 }
 
+# the published face transformers by depth; `_overlap`: their patches overlap
+FACES = {
+    f"face_vit_p8_d{depth}{ending}": f"the face ViT of GS-LoRA (112 px, {depth} blocks, {patches})"
+    for depth in (6, 12, 18)
+    for ending, patches in (("", "patches of 8 px"), ("_overlap", "overlapping patches of 12 px"))
+} | {"face_vit_small": "the face ViT for few images (48 px, 4 blocks of width 128, overlapping patches of 12 px)"}
+
 # What PILOT, PyCIL and SSIAT call their backbones → the timm models they load. The `_adapter` variants are the same
 # weights; whether adapters are injected is the learner's business.
 PILOT = {
@@ -23,13 +30,16 @@ PILOT = {
     "vit_base_patch16_224_in21k_adapter": "vit_base_patch16_224.augreg_in21k",
 }
 
+TORCHVISION = "torchvision:"  # `torchvision:<its name>`; with the weights that it calls IMAGENET1K_V1
+TORCHVISION_VITS = ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32")
 LIT = "lit:"  # `lit:<timm name>`: that tower, locked, beside a text tower of ours
 
 
 def describe() -> dict[str, str]:
     """Name → one line, for every name that is ours or PILOT's."""
-    ours = dict(TINY)
+    ours = TINY | FACES
     ours |= {name: f"timm's {target}" for name, target in PILOT.items()}
+    ours |= {f"{TORCHVISION}{name}": "torchvision's, with its ImageNet-1k classifier" for name in TORCHVISION_VITS}
     ours[f"{LIT}NAME"] = "any timm tower, locked, with a text tower to be trained beside it"
     return ours
 

@@ -8,6 +8,7 @@ from timm.models import VisionTransformer
 from torch import Tensor, nn
 
 from convs.backbone import Backbone, Preprocess, TrainedHead
+from convs.classifier import CLASSES, imagenet_heads
 from convs.download import downloading
 from convs.files import read_weights, written_by_pretrain
 from convs.names import PILOT, SHIPPED
@@ -37,6 +38,8 @@ class VitBackbone(Backbone):
 def build_vit(name: str, weights: str | None = None, img_size: int | None = None) -> VitBackbone:
     """A timm ViT by its own or PILOT's name.
 
+    Where the weights have a linear classifier of ImageNet-1k, its classes are known by name.
+
     Args:
         name: `tiny_vit`, a timm name with or without tag, or one of PILOT's.
         weights: None (the hub's, or the shipped ones), `random`, or a local file: timm's, or one that the `pretrain`
@@ -51,10 +54,11 @@ def build_vit(name: str, weights: str | None = None, img_size: int | None = None
     name = PILOT.get(name, name)
     _check_name(name)
     ours = weights not in (None, "random") and written_by_pretrain(Path(weights))
-    net = _create(name, "random" if ours else weights, img_size)
+    net, heads = _create(name, "random" if ours else weights, img_size)
     if not all(hasattr(net, part) for part in ("blocks", "patch_embed", "forward_features")):  # some CNNs have blocks
         raise WeightsError(f"convnet_type '{name}' has no transformer blocks; choose a ViT")
     backbone = VitBackbone(net, _preprocess(net, img_size))
+    backbone.trained_heads = heads
     if ours:
         load_ours(backbone, Path(weights))
     return backbone
@@ -72,29 +76,51 @@ def _check_name(name: str) -> None:
         raise WeightsError(f"convnet_type '{name}' is unknown to timm{nearest(name, known)}")
 
 
-def _create(name: str, weights: str | None, img_size: int | None) -> nn.Module:
-    options = {"num_classes": 0} | ({"img_size": img_size} if img_size else {})
+def _create(name: str, weights: str | None, img_size: int | None) -> tuple[nn.Module, dict[str, TrainedHead]]:
+    """The tower without a classifier, and the classifier."""
+    sized = {"img_size": img_size} if img_size else {}
+    options = {"num_classes": 0} | sized
     if weights == "random" and not name.startswith("hf-hub:"):
-        return timm.create_model(name, pretrained=False, **options)
+        return timm.create_model(name, pretrained=False, **options), {}
     if weights in (None, "random"):  # the hub's models have their architecture there
+        options = sized if weights is None and _knows_imagenet(name) else options
         with downloading(name, f'"weights": "/path/to/{name}.safetensors"'):
-            return timm.create_model(name, pretrained=weights is None, **options)
-    overlay = _overlay(name, Path(weights))
+            net = timm.create_model(name, pretrained=weights is None, **options)
+        return net, _behead(net)
+    overlay, heads = _overlay(name, Path(weights))
     try:
-        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options), heads
     except (RuntimeError, KeyError) as error:
         raise WeightsError(f"{weights}: does not fit {name} ({_first_line(error)})") from error
 
 
-def _overlay(name: str, file: Path) -> dict:
-    """What makes timm load a local file strictly: it is lenient wherever the number of classes is not the file's."""
+def _knows_imagenet(name: str) -> bool:
+    """Whether timm's weights of that name have one linear classifier of ImageNet-1k."""
+    config = None if name.startswith("hf-hub:") else timm.get_pretrained_cfg(name)
+    return config is not None and config.num_classes == CLASSES and isinstance(config.classifier, str)
+
+
+def _behead(net: nn.Module) -> dict[str, TrainedHead]:
+    """Take the classifier out of a net."""
+    layer = net.get_classifier() if hasattr(net, "get_classifier") else None
+    if not isinstance(layer, nn.Linear):
+        return {}
+    net.reset_classifier(0)
+    return imagenet_heads(layer.weight, layer.bias)
+
+
+def _overlay(name: str, file: Path) -> tuple[dict, dict[str, TrainedHead]]:
+    """What makes timm load a local file strictly, and the file's classifier.
+
+    Timm is lenient wherever the number of classes is not the file's.
+    """
     state, _ = read_weights(file)
     config = timm.get_pretrained_cfg(name)
     classifier = (config and config.classifier) or "head"
-    for layer in (classifier,) if isinstance(classifier, str) else classifier:
-        for part in ("weight", "bias"):
-            state.pop(f"{layer}.{part}", None)
-    return {"state_dict": state, "num_classes": 0, "label_offset": 0}
+    layers = (classifier,) if isinstance(classifier, str) else classifier
+    taken = [[state.pop(f"{layer}.{part}", None) for part in ("weight", "bias")] for layer in layers]
+    heads = imagenet_heads(*taken[0]) if len(layers) == 1 else {}  # two that are averaged are not one of a feature
+    return {"state_dict": state, "num_classes": 0, "label_offset": 0}, heads
 
 
 def _preprocess(net: nn.Module, img_size: int | None) -> Preprocess:

@@ -49,14 +49,20 @@ def pick(labels: Tensor, classes: Sequence[int], count: Callable[[int], int], *s
 
 def exemplar_count(request: ForgetRequest) -> Callable[[int], int]:
     """How many of a class's images the unlearner may see of what is to be forgotten."""
-    return lambda there: min(there, request.exemplars) if isinstance(request.exemplars, int) else there
+    return _count("all" if request.exemplars is None else request.exemplars)
 
 
 def retained_count(request: ForgetRequest) -> Callable[[int], int]:
-    """How many of a class's images it may see of what is to stay; a share is rounded up."""
-    match request.retain:
-        case Few(few=few):
-            return lambda there: min(there, few)
+    """How many of a class's images it may see of what is to stay."""
+    return _count(request.retain)
+
+
+def _count(granted: str | int | Few | Ratio) -> Callable[[int], int]:
+    """So many of a class's images; a share is rounded up."""
+    match granted:
+        case int() | Few():
+            most = granted if isinstance(granted, int) else granted.few
+            return lambda there: min(there, most)
         case Ratio(ratio=ratio):
             # the small number takes back what the product's rounding adds: 0.07 · 100 is a little above 7
             return lambda there: min(there, max(1, math.ceil(there * ratio - 1e-9)))

@@ -91,9 +91,11 @@ class DataManager:
         if isinstance(step.request, LearnRequest):
             return Session(kind="learn", streams=self._learn_streams(classes, seen, alive, grant_past), **whole)
         coarse = tuple(sorted(self.order.coarse.index(name) for name in step.coarse))
-        whole |= {"level": step.request.level, "coarse_classes": coarse}
+        missing = self._labels(step.missing)
+        whole |= {"level": step.request.level, "coarse_classes": coarse, "missing": missing}
         exemplars = self._exemplars(index, step.request, classes)
-        streams = self._forget_streams(index, step.request, seen, alive, *exemplars)
+        shown = tuple(label for label in alive if label not in missing)
+        streams = self._forget_streams(index, step.request, seen, shown, *exemplars)
         return Session(kind="forget", streams=streams, purge=partial(self._purge, classes, exemplars[0]), **whole)
 
     def _learn_streams(self, classes, seen, alive, grant_past: bool) -> Streams:
@@ -105,21 +107,22 @@ class DataManager:
         return streams | ({"joint": partial(self._stream, "train", alive, "train", True)} if grant_past else {})
 
     def _forget_streams(
-        self, index: int, request: ForgetRequest, seen, alive, images: ImageSet, items: Tensor
+        self, index: int, request: ForgetRequest, seen, shown, images: ImageSet, items: Tensor
     ) -> Streams:
-        def shown(images: ImageSet, items: Tensor, shuffle: bool) -> Stream:
+        def stream(images: ImageSet, items: Tensor, shuffle: bool) -> Stream:
             return ImageStream(images, items, self.transforms["test"], shuffle, self.workers)
 
         streams = {
-            "forget": partial(shown, images, items, True),
-            "plain": partial(shown, images, items, False),
+            "forget": partial(stream, images, items, True),
+            "plain": partial(stream, images, items, False),
             "test": partial(self._stream, "test", seen, "test", False),
         }
         if request.retain == "none":
             return streams
         images, many = self._images["train"], retained_count(request)
-        retained = pick(images.labels["fine"], alive, many, self.seed, "retain", index)
-        return streams | {"retain": partial(shown, images, retained, True)}
+        retained = pick(images.labels["fine"], shown, many, self.seed, "retain", index)
+        shuffled, plain = (partial(stream, images, retained, shuffle) for shuffle in (True, False))
+        return streams | {"retain": shuffled, "retain_plain": plain}
 
     def _exemplars(self, index: int, request: ForgetRequest, classes: tuple[int, ...]) -> tuple[ImageSet, Tensor]:
         """The set that a forget request's exemplars are in, and which of its items they are."""
@@ -175,7 +178,8 @@ class DataManager:
         if isinstance(step.request, LearnRequest):
             return set()
         exemplars = () if isinstance(step.request.exemplars, str) else step.classes
-        return {*exemplars, *(() if step.request.retain == "none" else step.alive)}
+        retained = () if step.request.retain == "none" else set(step.alive) - set(step.missing)
+        return {*exemplars, *retained}
 
     def _check_counts(self, split: str, names: Sequence[str], least: int) -> None:
         counts = dict.fromkeys(names, 0)

@@ -49,6 +49,7 @@ class Session:
         order: the names behind the labels.
         level: of a forget request: `fine`, `coarse` or `hybrid`.
         coarse_classes: of a forget request: coarse labels it names.
+        missing: of a forget request that grants retained images: fine labels alive that it shows none of, ascending.
         learned: how many learn sessions came before this one.
         streams: name → a function that makes the stream.
         purge: drops the images of the request's classes from the caches of decoded training images and exemplars.
@@ -62,6 +63,7 @@ class Session:
     order: ClassOrder
     level: str = "fine"
     coarse_classes: tuple[int, ...] = ()
+    missing: tuple[int, ...] = ()
     learned: int = 0
     streams: Mapping[str, Callable[[], Stream]] = field(default_factory=dict)
     purge: Callable[[], None] = _nothing
@@ -89,7 +91,8 @@ class Session:
 
         A learn session has `train` (augmented, shuffled), `plain` (un-augmented, fixed order) and `test`; a forget
         session `forget` (its exemplars, un-augmented, shuffled), `plain` (the same, fixed order), `test` and, where
-        the request grants it, `retain`. `test` holds the test images of all classes seen.
+        the request grants them, the retained images as `retain` (un-augmented, shuffled) and `retain_plain` (fixed
+        order). `test` holds the test images of all classes seen.
 
         Raises:
             PermissionError: the request does not grant it.

@@ -70,6 +70,7 @@ class Step:
         coarse: the parents that a forget request names, in label order.
         seen: the classes known or ever learned by its end, in label order.
         alive: those of them that the model is to know after it, in label order.
+        missing: the first of these, of which a forget request shows no image although it shows some of the others.
     """
 
     request: LearnRequest | ForgetRequest
@@ -77,6 +78,7 @@ class Step:
     coarse: tuple[str, ...]
     seen: tuple[str, ...]
     alive: tuple[str, ...]
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ def timeline(requests: Sequence[LearnRequest | ForgetRequest], catalogue: Catalo
     """Follow a stream of requests.
 
     A count to learn takes the next classes of the pool that were never seen, without those that a request teaches by
-    name before any asks to forget them; a count to forget takes the first classes (or parents) alive, in label order.
+    name before any asks to forget them; a count to forget takes the first classes (or parents) alive, in label order,
+    or the last ones where the request says so.
     A class that was forgotten keeps its label, and may be learned again by name.
 
     Args:
@@ -201,12 +204,24 @@ class _Walk:
         if wish.learns:
             classes = self._learn(index, wish.fine)
         else:
-            coarse = self._parents(index, wish.coarse)
-            classes = {*self._forget(index, wish.fine), *(n for n in self._alive() if self._parent(n) in coarse)}
+            end = wish.request.take
+            coarse = self._parents(index, wish.coarse, end)
+            classes = {*self._forget(index, wish.fine, end), *(n for n in self._alive() if self._parent(n) in coarse)}
             self.gone |= dict.fromkeys(classes, index)
         wanted = set(classes)
         in_order = tuple(name for name in self.seen if name in wanted)
-        return Step(wish.request, in_order, coarse, tuple(self.seen), tuple(self._alive()))
+        alive = tuple(self._alive())
+        missing = () if wish.learns else self._missing(index, wish.request.missing, alive)
+        return Step(wish.request, in_order, coarse, tuple(self.seen), alive, missing)
+
+    @staticmethod
+    def _missing(index: int, count: int, alive: Sequence[str]) -> tuple[str, ...]:
+        if count and count >= len(alive):
+            raise DataError(
+                f"session {index} leaves {len(alive)} classes, and of {count} it is to show no image (key 'missing'); "
+                "lower it, for some must be shown"
+            )
+        return tuple(alive[:count])
 
     def _alive(self) -> list[str]:
         return [name for name in self.seen if name not in self.gone]
@@ -236,20 +251,20 @@ class _Walk:
             )
         return tuple(free[:count])
 
-    def _forget(self, index: int, wanted: int | tuple[str, ...]) -> tuple[str, ...]:
+    def _forget(self, index: int, wanted: int | tuple[str, ...], end: str) -> tuple[str, ...]:
         alive = self._alive()
         if isinstance(wanted, int):
-            return self._first(index, wanted, alive, "fine")
+            return self._so_many(index, wanted, alive, end, "fine")
         for name in wanted:
             if name not in alive:
                 raise self._not_there(index, name, [name])
         return wanted
 
-    def _parents(self, index: int, wanted: int | tuple[str, ...]) -> tuple[str, ...]:
+    def _parents(self, index: int, wanted: int | tuple[str, ...], end: str) -> tuple[str, ...]:
         """The parents to forget, in label order; each has a child that is alive."""
         alive = list(dict.fromkeys(self._parent(name) for name in self._alive()))
         if isinstance(wanted, int):
-            return self._first(index, wanted, alive, "coarse")
+            return self._so_many(index, wanted, alive, end, "coarse")
         for parent in wanted:
             if parent not in alive:
                 raise self._not_there(index, parent, [n for n in self.seen if self._parent(n) == parent])
@@ -257,13 +272,13 @@ class _Walk:
         return tuple(parent for parent in order if parent in wanted)
 
     @staticmethod
-    def _first(index: int, count: int, alive: Sequence[str], level: str) -> tuple[str, ...]:
+    def _so_many(index: int, count: int, alive: Sequence[str], end: str, level: str) -> tuple[str, ...]:
         if count > len(alive):
             raise DataError(
                 f"session {index} asks to forget {count} {level} classes, but only {len(alive)} are known by then; "
                 "ask for fewer"
             )
-        return tuple(alive[:count])
+        return tuple(alive[:count] if end == "first" else alive[-count:])
 
     def _not_there(self, index: int, name: str, classes: Iterable[str]) -> DataError:
         """The error for a class, or a parent of classes, of which nothing is alive."""

@@ -49,8 +49,9 @@ class RunCheckpoint:
         return self._load(self.folder / "session.safetensors")
 
     def save_phase(self, session: int, phase: int, progress: Progress, finished: bool) -> None:
-        """Keep where a phase stands; of a finished one only the parameters."""
+        """Keep where a phase stands; of a finished one without the optimizer."""
         tensors = {f"param.{i}": value for i, value in enumerate(progress.params)}
+        tensors |= {f"tracked.{i}": value for i, value in enumerate(progress.tracked)}
         if not finished:
             for i, state in progress.optimizer.items():
                 tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(value) for name, value in state.items()}
@@ -66,15 +67,12 @@ class RunCheckpoint:
         saved = self._load(self._phase_file(phase))
         if saved is None or saved.notes["session"] != session:
             return None
-        params, optimizer = {}, {}
-        for key, value in saved.tensors.items():
-            kind, position, *name = key.split(".")
-            if kind == "param":
-                params[int(position)] = value
-            else:
-                optimizer.setdefault(int(position), {})[name[0]] = value
-        progress = Progress(saved.notes["epoch"], [params[i] for i in range(len(params))], optimizer)
-        return progress, saved.notes["finished"]
+        optimizer: dict[int, dict[str, Tensor]] = {}
+        for key in (key for key in saved.tensors if key.startswith("optimizer.")):
+            _, position, name = key.split(".")
+            optimizer.setdefault(int(position), {})[name] = saved.tensors[key]
+        params, tracked = (_listed(saved.tensors, kind) for kind in ("param", "tracked"))
+        return Progress(saved.notes["epoch"], params, optimizer, tracked), saved.notes["finished"]
 
     def drop_phases(self, before: int | None = None) -> None:
         """Forget the phases of a session that is done.
@@ -105,6 +103,11 @@ class RunCheckpoint:
                 "resume with that config, or start anew without --resume"
             )
         return saved
+
+
+def _listed(tensors: Mapping[str, Tensor], kind: str) -> list[Tensor]:
+    """`kind.0`, `kind.1`, … in their order."""
+    return [tensors[f"{kind}.{i}"] for i in range(sum(key.startswith(f"{kind}.") for key in tensors))]
 
 
 def write_tensors(file: Path, tensors: dict[str, Tensor], notes: dict) -> None:

@@ -43,7 +43,12 @@ __all__ = [
 ]
 
 COMMAND_LINE = "--set"
-STREAM_KEYS = ("init_cls", "increment")
+# the forms that a stream of requests may have; one that is given anew replaces the others
+STREAMS = (
+    ("sessions",),
+    ("init_cls", "increment"),
+    ("num_tasks", "num_of_first_cls", "per_forget_cls", "data_ratio", "few_shot_num", "open_cls_num"),
+)
 
 
 @dataclass(frozen=True)
@@ -216,12 +221,12 @@ def _known_keys() -> list[str]:
 
 
 def _merge(below: _Layer, above: _Layer) -> _Layer:
-    """Keys of the upper layer replace those of the lower; a stream given anew replaces either form of the old one."""
+    """Keys of the upper layer replace those of the lower; a stream given anew replaces another form of the old one."""
     values = dict(below.values)
-    if above.values.get("sessions") is not None:
-        values = {key: value for key, value in values.items() if key not in STREAM_KEYS}
-    elif any(above.values.get(key) is not None for key in STREAM_KEYS):
-        values.pop("sessions", None)
+    given = [keys for keys in STREAMS if any(above.values.get(key) is not None for key in keys)]
+    if given:
+        others = {key for keys in STREAMS if keys not in given for key in keys}
+        values = {key: value for key, value in values.items() if key not in others}
     return _Layer(values | above.values, below.places | above.places, below.unused | above.unused)
 
 

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -84,6 +84,9 @@ class Phase:
         params: the parameters that move; no other parameter gets a gradient.
         recipe: how they move.
         after_backward, after_step: called once a step at the moment their name says.
+        before_epoch, after_epoch: called with the epoch's number, from 0; a resumed phase begins with the one to come.
+        tracked: tensors beside the parameters that hooks change in place, such as running averages: they are part of
+            where the phase stands.
 
     Raises:
         ValueError: there is no stream, or one without examples.
@@ -97,9 +100,13 @@ class Phase:
     recipe: Recipe
     after_backward: Callable[[], None] | None = None
     after_step: Callable[[], None] | None = None
+    before_epoch: Callable[[int], None] | None = None
+    after_epoch: Callable[[int], None] | None = None
+    tracked: Iterable[Tensor] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "params", tuple(self.params))  # `parameters()` can be walked only once
+        object.__setattr__(self, "tracked", tuple(self.tracked))
         empty = [name for name, stream in self.streams.items() if not len(stream)]
         if empty or not self.streams:  # an empty stream could be cycled for ever
             raise ValueError(f"phase '{self.name}' needs streams with at least one example each; empty: {empty}")
@@ -116,11 +123,13 @@ class Progress:
         epoch: epochs that are done.
         params: the trained parameters, in the phase's order.
         optimizer: the optimizer's state, parameter position → name → tensor.
+        tracked: the phase's tracked tensors, in its order.
     """
 
     epoch: int
     params: list[Tensor]
     optimizer: dict[int, dict[str, Tensor]]
+    tracked: list[Tensor] = field(default_factory=list)
 
 
 def fit(
@@ -148,7 +157,7 @@ def fit(
     """
     params = list(phase.params)
     optimizer = _optimizer(phase.recipe, params)
-    first = _restore(start, params, optimizer) if start else 0
+    first = _restore(start, phase, optimizer) if start else 0
     lead = next(iter(phase.streams.values()))
     steps = math.ceil(len(lead) / phase.recipe.batch_size)
     total = steps * phase.recipe.epochs
@@ -156,10 +165,23 @@ def fit(
     with _training(phase), tqdm(total=total, initial=steps * first, desc=title, disable=None, leave=False) as bar:
         for epoch in range(first, phase.recipe.epochs):
             seed_everything(seed, epoch)
-            means = _run_epoch(phase, params, optimizer, epoch, steps, derive_seed(seed, epoch, "data"), device, bar)
+            with _hooked(phase, epoch):
+                means = _run_epoch(
+                    phase, params, optimizer, epoch, steps, derive_seed(seed, epoch, "data"), device, bar
+                )
             _report(phase, task, epoch, means)
             if after_epoch:
-                after_epoch(_progress(epoch + 1, params, optimizer))
+                after_epoch(standing(phase, epoch + 1, optimizer.state_dict()["state"]))
+
+
+@contextmanager
+def _hooked(phase: Phase, epoch: int) -> Iterator[None]:
+    """The phase's hooks around an epoch."""
+    if phase.before_epoch:
+        phase.before_epoch(epoch)
+    yield
+    if phase.after_epoch:
+        phase.after_epoch(epoch)
 
 
 @contextmanager
@@ -211,8 +233,12 @@ def gradient_sums(
     device: torch.device | str = "cpu",
     seed: int = 0,
     title: str | None = None,
+    each: Callable[[Tensor], Tensor] | None = None,
 ) -> list[Tensor]:
     """The gradients of a loss summed over the batches of one pass, at fixed weights and in evaluation mode.
+
+    What is no sum of gradients but of a function of them, such as their squares, takes one by `each`; with batches of
+    one example it is a function of the gradients of the examples.
 
     Args:
         module: put into evaluation mode meanwhile.
@@ -223,9 +249,10 @@ def gradient_sums(
         device: where the batches go.
         seed: of the pass.
         title: of the progress bar.
+        each: applied to every batch's gradient by every parameter before it is added; None: added as it is.
 
     Returns:
-        Σ_batches ∂loss/∂param for every parameter; zeros for one that the loss does not depend on.
+        Σ_batches each(∂loss/∂param) for every parameter; a loss that does not depend on one has gradient 0 by it.
 
     Raises:
         DivergenceError: a sum is not finite.
@@ -236,7 +263,7 @@ def gradient_sums(
     for batch in _shown(stream, batch_size, seed, title):
         slopes = torch.autograd.grad(loss(_to(batch, device)), params, materialize_grads=True)
         for total, slope in zip(sums, slopes, strict=True):
-            total.add_(slope)
+            total.add_(each(slope) if each else slope)
     module.train(was_training)
     if not all(total.isfinite().all() for total in sums):
         raise DivergenceError("the gradients at the weights before training are not finite; look at the data")
@@ -322,30 +349,31 @@ def _optimizer(recipe: Recipe, params: list[nn.Parameter]) -> torch.optim.Optimi
     return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](params, **shared)
 
 
-def _progress(epoch: int, params: list[nn.Parameter], optimizer: torch.optim.Optimizer) -> Progress:
-    tensors = [param.detach() for param in params]
-    return Progress(epoch, tensors, optimizer.state_dict()["state"])
+def standing(phase: Phase, epoch: int, optimizer: Mapping[int, dict[str, Tensor]] | None = None) -> Progress:
+    """Where a phase stands after so many epochs, with its live tensors; of a finished one no optimizer is needed."""
+    params = [parameter.detach() for parameter in phase.params]
+    return Progress(epoch, params, dict(optimizer or {}), list(phase.tracked))
 
 
-@torch.no_grad()
-def _restore(start: Progress, params: list[nn.Parameter], optimizer: torch.optim.Optimizer) -> int:
-    load_params(start, params)
+def _restore(start: Progress, phase: Phase, optimizer: torch.optim.Optimizer) -> int:
+    load_progress(start, phase)
     optimizer.load_state_dict({"state": start.optimizer, "param_groups": optimizer.state_dict()["param_groups"]})
     return start.epoch
 
 
 @torch.no_grad()
-def load_params(progress: Progress, params: Iterable[nn.Parameter]) -> None:
-    """Copy the parameters of a saved phase into the live ones.
+def load_progress(progress: Progress, phase: Phase) -> None:
+    """Copy the parameters and tracked tensors of a saved phase into the live ones.
 
     Raises:
         CheckpointError: they differ in number or shape; nothing has been copied then.
     """
-    params = list(params)
-    if [param.shape for param in params] != [saved.shape for saved in progress.params]:
+    live, saved = [*phase.params, *phase.tracked], [*progress.params, *progress.tracked]
+    counts = len(phase.params) == len(progress.params)
+    if not counts or [tensor.shape for tensor in live] != [tensor.shape for tensor in saved]:
         raise CheckpointError("the saved phase trained other parameters than this one; start anew without --resume")
-    for param, saved in zip(params, progress.params, strict=True):
-        param.copy_(saved)
+    for tensor, value in zip(live, saved, strict=True):
+        tensor.copy_(value)
 
 
 def _to(batch: Batch, device) -> Batch:

@@ -1,5 +1,7 @@
 """Losses as pure functions of tensors."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,6 +21,59 @@ def cosface(logits: Tensor, labels: Tensor, margin: float = 0.0) -> Tensor:
     Source: Wang et al., CosFace, CVPR 2018, equation 4; SSIAT, CVPR 2024, section 3.
     """
     return F.cross_entropy(logits - margin * F.one_hot(labels, logits.shape[1]).to(logits), labels)
+
+
+def arcface(cosines: Tensor, labels: Tensor, margin: float = 0.5, scale: float = 64.0) -> Tensor:
+    """Additive angular margin loss: the true class must win by an angle.
+
+    Where the true angle and the margin together exceed π, cos(θ + m) would rise again; there it is continued by
+    cos θ − m·sin m, as in the paper's code.
+
+    Args:
+        cosines: of features and class rows, [B, C]; rounding may have carried them past ±1.
+        labels: columns of the true classes, [B].
+        margin: m, in radians, added to the angle of the true class.
+        scale: s.
+
+    Returns:
+        The mean over the batch; with margin 0 the cross-entropy of s·cos.
+
+    Source: Deng et al., ArcFace, CVPR 2019, equation 3.
+    """
+    cosine = cosines.gather(1, labels[:, None])  # [B, 1]
+    # the sine's slope is infinite at ±1: held there at as good as 0, it moves nothing
+    sine = (1 - cosine * cosine).clamp_min(torch.finfo(cosines.dtype).tiny).sqrt()
+    turned = cosine * math.cos(margin) - sine * math.sin(margin)
+    turned = torch.where(cosine > -math.cos(margin), turned, cosine - margin * math.sin(margin))
+    return F.cross_entropy(scale * cosines.scatter(1, labels[:, None], turned), labels)
+
+
+def sface(
+    cosines: Tensor, labels: Tensor, scale: float = 64.0, k: float = 80.0, a: float = 0.80, b: float = 1.22
+) -> Tensor:
+    """Sigmoid-constrained hypersphere loss: pulls the true class and pushes the others, each as far as it needs.
+
+    Every cosine moves with the weight s·σ(k(θ_y − a)) for the true class and s·σ(k(b − θ_j)) for another, which are
+    constants to the gradient: nearer than a, or farther than b, nothing is done any more.
+
+    Args:
+        cosines: of features and class rows, [B, C].
+        labels: columns of the true classes, [B].
+        scale: s.
+        k: steepness of both sigmoids, per radian.
+        a: the angle, in radians, within which the true class is left alone.
+        b: the angle beyond which the others are.
+
+    Returns:
+        The mean over the batch of Σ_{j≠y} [weight_j] cos θ_j − [weight_y] cos θ_y; it may be negative.
+
+    Source: Zhong et al., SFace, IEEE TIP 30 (2021), section III.
+    """
+    true = F.one_hot(labels, cosines.shape[1]).bool()
+    with torch.no_grad():
+        angles = cosines.clamp(-1, 1).acos()  # [B, C]
+        weights = scale * torch.where(true, -torch.sigmoid(k * (angles - a)), torch.sigmoid(k * (b - angles)))
+    return (weights * cosines).sum(1).mean()
 
 
 def contrastive(image: Tensor, text: Tensor, positive: Tensor, scale: Tensor | float) -> Tensor:
@@ -78,3 +133,19 @@ def elementwise_kl(logits: Tensor, original: Tensor) -> Tensor:
     """
     new, old = F.log_softmax(logits, 1), F.log_softmax(original, 1)
     return F.kl_div(new, old, reduction="sum", log_target=True) / max(1, logits.numel())
+
+
+def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """KL(softmax(teacher/T) ‖ softmax(logits/T)), the mean over the batch.
+
+    Its gradient falls with T²; a method that makes up for that, as the source proposes, multiplies by T² itself.
+
+    Args:
+        logits: of the model in training, [B, C].
+        teacher: what it is held to, [B, C].
+        temperature: T, above 0.
+
+    Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, section 2.
+    """
+    new, old = F.log_softmax(logits / temperature, 1), F.log_softmax(teacher / temperature, 1)
+    return F.kl_div(new, old, reduction="batchmean", log_target=True)

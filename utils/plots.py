@@ -9,6 +9,7 @@ from utils.atomic import write_bytes
 from utils.results import RunResults
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -49,6 +50,35 @@ def curves(path: Path, results: RunResults) -> None:
         _draw_curves(panels[0], results)
         if groups:
             _draw_matrix(panels[1], results, groups)
+        save(figure, path)
+
+
+def roc(path: Path, far: "np.ndarray", tar: "np.ndarray", area: float) -> None:
+    """Draws the curve of a verification, the false acceptance rate on a logarithmic axis.
+
+    Args:
+        path: the png to write, in one atomic step.
+        far: false acceptance rates as shares of 1, ascending, [T]; see `utils.verification.roc`.
+        tar: the true ones at the same thresholds, [T].
+        area: under the curve.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(FONTS):
+        figure = Figure(figsize=(5.2, 4.3), dpi=DPI, layout="constrained", facecolor="white")
+        axes = figure.subplots()
+        least = min(rate for rate in far if rate > 0)
+        axes.plot(far, 100 * tar, color=BLUE, linewidth=2.4, drawstyle="steps-post", label=f"area {area:.4f}")
+        axes.set_xscale("log")
+        axes.set_xlim(least if least < 1 else 0.1, 1)
+        axes.set_ylim(0, 101)
+        axes.set_title("Verification", loc="left", fontweight="bold")
+        axes.set_xlabel("false acceptance rate")
+        axes.set_ylabel("true acceptance rate (%)")
+        axes.grid(color=PALE, linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, loc="lower right")
         save(figure, path)
 
 

@@ -1,7 +1,8 @@
 """The session grammar: what the `sessions` key of an experiment may say, and the requests that a run makes of it.
 
 A session is `{"learn": n}`, `{"learn": [names]}`, `{"forget": n}`, `{"forget": [names]}` or
-`{"forget": {"classes": …, "level": …, "retain": …, "exemplars": …}}`, each with an optional `"repeat": n`.
+`{"forget": {"classes": …, "level": …, "take": …, "retain": …, "exemplars": …, "missing": …}}`, each with an optional
+`"repeat": n`.
 Instead of a list of names, the text `"file.json#set"` (an object of lists) or `"file.txt"` (one name a line) names a
 set that lies in a file beside the experiment.
 """
@@ -63,7 +64,7 @@ class Few(BaseModel):
 
 
 class Ratio(BaseModel):
-    """Retained data: this share of each class's images."""
+    """This share of each class's images."""
 
     model_config = STRICT
     ratio: Annotated[float, Field(strict=True, gt=0, le=1)]
@@ -86,20 +87,30 @@ class ForgetRequest(BaseModel):
     Attributes:
         classes: a count (in class order), names, or for a hybrid request names per level.
         level: which labels must go: the fine ones, a parent with its children, or per concept (`hybrid`).
+        take: from which end of the class order a count is taken.
         retain: which images of the other classes the unlearner may see.
-        exemplars: how many forget images per class it may see (None: all), or a folder of images from elsewhere.
+        exemplars: which forget images per class it may see (None: all), or a folder of images from elsewhere.
+        missing: how many of the classes to keep, the first in class order, it may see no image of all the same.
     """
 
     model_config = STRICT
     classes: Count | Names | HybridClasses
     level: Literal["fine", "coarse", "hybrid"] = "fine"
+    take: Literal["first", "last"] = "first"
     retain: Literal["none", "all"] | Few | Ratio = "none"
-    exemplars: Count | Name | None = None
+    exemplars: Count | Ratio | Name | None = None
+    missing: Annotated[int, Field(strict=True, ge=0)] = 0
 
     @model_validator(mode="after")
     def _level_fits(self) -> ForgetRequest:
         if (self.level == "hybrid") != isinstance(self.classes, HybridClasses):
             raise ValueError('level "hybrid" goes with {"fine": […], "coarse": […]} as classes, and only with it')
+        return self
+
+    @model_validator(mode="after")
+    def _missing_beside_retained(self) -> ForgetRequest:
+        if self.missing and self.retain == "none":
+            raise ValueError('"missing" goes with retained images; without them every class kept is missing')
         return self
 
 
@@ -175,17 +186,36 @@ def expand_requests(config: Config, total: int) -> list[Request]:
     what is left over last.
 
     Args:
-        config: with `sessions`, or with `init_cls` and `increment`.
+        config: with `sessions`, with `init_cls` and `increment`, or with `num_tasks` and its kin.
         total: how many classes the data set has.
 
     Raises:
         ConfigError: more classes are asked for than exist, or classes are left that no session would learn.
     """
+    if config.num_tasks is not None:
+        return _tasks(config, total)
     if config.sessions is None:
         return [LearnRequest(classes=count) for count in _class_increments(config, total)]
     requests = expand(config.sessions)
     _check_counts(config.dataset, requests, total)
     return requests
+
+
+def _tasks(config: Config, total: int) -> list[Request]:
+    """GS-LoRA's stream (Zhao et al., CVPR 2024, section 5): classes go from the end, a few images of all are shown."""
+    first = config.per_forget_cls if config.num_of_first_cls is None else total - config.num_of_first_cls
+    counts = [first, *[config.per_forget_cls] * (config.num_tasks - 1)]
+    if first < 1 or sum(counts) >= total:
+        raise ConfigError(
+            f"'num_tasks': {config.num_tasks} requests would forget {sum(counts)} of the {total} classes of "
+            f"{config.dataset!r}, the first of them {first}; each must take some, and some must stay"
+        )
+    shown = {"exemplars": config.few_shot_num, "retain": "all"}
+    if config.few_shot_num:
+        shown["retain"] = Few(few=config.few_shot_num)
+    elif config.data_ratio:
+        shown = dict.fromkeys(shown, Ratio(ratio=config.data_ratio))
+    return [ForgetRequest(classes=count, take="last", missing=config.open_cls_num, **shown) for count in counts]
 
 
 def _class_increments(config: Config, total: int) -> list[int]:

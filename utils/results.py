@@ -75,6 +75,7 @@ class ClassChange:
         images: test images of the class.
         before: fine top-1 before the session, in percent.
         after: the same after it.
+        missing: whether the request showed no image of it, although it showed some of other classes to keep.
     """
 
     name: str
@@ -83,6 +84,12 @@ class ClassChange:
     images: int
     before: float
     after: float
+    missing: bool = False
+
+    @property
+    def stays(self) -> bool:
+        """Whether the model is to know the class after the request."""
+        return self.role in ("adjacent", "remote")
 
     @property
     def change(self) -> float:
@@ -236,7 +243,8 @@ class RunResults:
     def summary(self, wall_s: float, peak_mb: float, tunable_ratio: float) -> dict[str, float]:
         """The run in one flat dict; the coarse figures carry the prefix `coarse_`.
 
-        After forget sessions it also has the figures of the last one, each with what it was before as `…_before`.
+        After forget sessions it also has the figures of the last one, each with what it was before as `…_before`, and
+        the further figures of that session.
 
         Args:
             wall_s: wall time of the run in seconds.
@@ -252,7 +260,7 @@ class RunResults:
         if "coarse" in self.levels:
             figures |= self._level_summary("coarse", "coarse_")
         if self.forgets:
-            figures |= _request_summary(self.forgets[-1].request)
+            figures |= _request_summary(self.forgets[-1].request) | self.forgets[-1].extra
         return figures | {"wall_s": wall_s, "peak_mb": peak_mb, "tunable_ratio": tunable_ratio}
 
     def _level_summary(self, level: str, prefix: str) -> dict[str, float]:

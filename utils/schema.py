@@ -94,6 +94,22 @@ class Config(BaseModel):
     sessions: Annotated[tuple[Entry, ...], Field(min_length=1)] | None = Field(
         None, description="stream of learn and forget requests, instead of `init_cls` and `increment`"
     )
+    num_tasks: Positive | None = Field(
+        None, description="GS-LoRA's stream: so many forget requests in a row, each from the end of the class order"
+    )
+    num_of_first_cls: Positive | None = Field(
+        None, description="with `num_tasks`: classes left after the first request; null: all but `per_forget_cls`"
+    )
+    per_forget_cls: Positive | None = Field(None, description="with `num_tasks`: classes of every request")
+    data_ratio: Level0to1 | None = Field(
+        None, description="with `num_tasks`: share of each class's images that a request shows; null: all"
+    )
+    few_shot_num: Positive | None = Field(
+        None, description="with `num_tasks`: images of each class that a request shows, instead of a share"
+    )
+    open_cls_num: Count = Field(
+        0, description="with `num_tasks`: classes to keep, the first in class order, that no request shows"
+    )
     known: Literal["auto", "none", "rest"] | Names = Field(
         "auto",
         description="classes known before the stream: none, rest (all that no session teaches), a list, or auto: rest "
@@ -135,7 +151,7 @@ class Config(BaseModel):
     adapter_scale: Above0 = Field(0.1, description="factor on an adapter's output")
     adapter_dropout: Below1 = Field(0.1, description="dropout inside the adapters")
     scale: Above0 = Field(20.0, description="scale s of the cosine logits")
-    margin: UpTo1 = Field(0.0, description="CosFace margin m")
+    margin: UpTo1 = Field(0.0, description="CosFace margin m; pretrain: that of its margin_head, 0: the head's own")
     ssca: StrictBool = Field(True, description="semantic shift correction of stored prototypes")
     ca: StrictBool = Field(True, description="classifier alignment by Gaussian samples")
     ca_epochs: Count = Field(5, description="epochs of classifier alignment")
@@ -177,6 +193,44 @@ class Config(BaseModel):
         "adamw", description="optimizer of a forget session"
     )
     forget_weight_decay: NotNegative = Field(1e-5, description="weight decay of a forget session")
+    forget_min_lr: NotNegative = Field(0.0, description="learning rate of a forget session at the end of the cosine")
+    forget_warmup_steps: Count = Field(0, description="steps of linear warm-up at the start of a forget session")
+    reg_weight: NotNegative | None = Field(
+        None, description="weight of what holds a learner to its teacher or its old weights; null: the method's own"
+    )
+    retain_weight: NotNegative | None = Field(
+        None, description="weight of the cross-entropy on retained images; null: the method's own"
+    )
+    online: StrictBool = Field(False, description="l2, ewc, mas: one running penalty instead of one more a task")
+    retrain_from: Literal["scratch", "pretrained"] = Field(
+        "scratch", description="retrain: the weights that a forget session starts from"
+    )
+    oracle_weights: Name | None = Field(
+        None, description="oracle: weights, as in `weights`, of a model that has never seen what is to be forgotten"
+    )
+    lora_pos: Literal["ffn", "attention"] = Field("ffn", description="where LoRA sits: both FFN layers, or qkv")
+    lora_files: StrictBool = Field(False, description="gs_lora: save every task's LoRA in peft's format")
+    group_type: Literal["block", "lora", "matrix"] = Field(
+        "block", description="gs_lora: what one group of the lasso is"
+    )
+    group_alpha: NotNegative = Field(1e-4, description="gs_lora: weight α of the group lasso")
+    group_alpha_epoch: Count = Field(0, description="gs_lora: the epoch, from 0, at which the lasso sets in")
+    group_lasso: Literal["penalty", "proximal"] = Field(
+        "penalty", description="gs_lora: the lasso as a loss term, or as a step that makes exact zeros"
+    )
+    bnd: NotNegative = Field(105.0, description="gs_lora: bound BND on the cross-entropy of what is forgotten")
+    bnd_pro: NotNegative = Field(18.0, description="gs_lora_pp: the same bound on the distance to prototypes")
+    cl_beta_list: Annotated[tuple[NotNegative, ...], Field(min_length=1)] = Field(
+        (0.2,), description="gs_lora: weight β of forgetting, one a request or one for all"
+    )
+    cl_prof_list: Annotated[tuple[NotNegative, ...], Field(min_length=1)] = Field(
+        (0.01,), description="gs_lora_pp: weight λ_f of leaving the prototypes, one a request or one for all"
+    )
+    prototypes: Literal["original", "published"] = Field(
+        "original", description="gs_lora_pp: prototypes by the original model, or by the one before the request"
+    )
+    ema: Below1 = Field(0.0, description="gs_lora_pp: decay of the running average of the weights; 0: none")
+    ema_from: Count = Field(0, description="gs_lora_pp: the epoch, from 0, after which the average begins")
     unlearn_loss: Annotated[
         Literal["ga", "gdiff", "kl", "npo", "hinge", "relabeling", "me"], BeforeValidator(_lower)
     ] = Field("hinge", description="loss of a forget session, for learners that take any")
@@ -194,6 +248,12 @@ class Config(BaseModel):
         0.05, description="task_vector: weight of the kept coarse labels, with negative sign"
     )
     salun_share: Level0to1 = Field(0.1, description="salun: share of the weights, the most salient ones, that may move")
+    margin_head: Annotated[Literal["softmax", "cosface", "arcface", "sface"], BeforeValidator(_lower)] = Field(
+        "softmax", description="pretrain: loss over the cosines of a backbone without text tower"
+    )
+    pairs: Name | None = Field(
+        None, description="csv of image pairs (first,second,same; paths from its folder) to verify at the end"
+    )
     keep_history: StrictBool = Field(
         False, description="keep what a forget session would purge: statistics, older checkpoints, cached exemplars"
     )
@@ -203,12 +263,27 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _one_stream(self) -> Config:
-        if self.sessions is not None and (self.init_cls is not None or self.increment is not None):
-            raise ValueError("'sessions' replaces 'init_cls' and 'increment'; give the one or the other")
-        if self.sessions is None and self.init_cls is None:
-            raise ValueError("no sessions: give 'init_cls' and 'increment', or 'sessions'")
+        streams = {"sessions": self.sessions, "num_tasks": self.num_tasks}
+        streams |= {"init_cls": self.init_cls} if self.init_cls is not None else {"increment": self.increment}
+        given = [key for key, value in streams.items() if value is not None]
+        if len(given) > 1:
+            raise ValueError(f"{given[0]!r} and {given[1]!r} both describe the stream; give the one or the other")
+        if not given or given == ["increment"]:
+            raise ValueError("no sessions: give 'init_cls' and 'increment', 'sessions', or 'num_tasks'")
         if self.init_cls == "all" and self.increment is not None:
             raise ValueError("'init_cls' is \"all\", which leaves nothing for 'increment'; give the one or the other")
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_complete(self) -> Config:
+        beside = ("num_of_first_cls", "per_forget_cls", "data_ratio", "few_shot_num", "open_cls_num")
+        given = [key for key in beside if getattr(self, key)]
+        if self.num_tasks is None and given:
+            raise ValueError(f"{given[0]!r} goes with 'num_tasks'; a stream of 'sessions' says it in its requests")
+        if self.num_tasks is not None and self.per_forget_cls is None:
+            raise ValueError("'num_tasks' needs 'per_forget_cls', the number of classes that a request takes")
+        if self.data_ratio and self.few_shot_num:
+            raise ValueError("'data_ratio' and 'few_shot_num' both say what a request shows; give the one or the other")
         return self
 
     @model_validator(mode="after")
@@ -251,10 +326,13 @@ def stream_hash(config: Config) -> str:
 def log_stem(config: Config, seed: int) -> PurePath:
     """Where a run's log stands below `logs`, without its ending: PyCIL's path.
 
-    With `sessions` the two folders of `init_cls` and `increment` are `sessions` and the stream's hash.
+    With `sessions` the two folders of `init_cls` and `increment` are `sessions` and the stream's hash, with `num_tasks`
+    they are `tasks` and their number and size.
     """
     if config.sessions is not None:
         stream = ("sessions", stream_hash(config))
+    elif config.num_tasks is not None:
+        stream = ("tasks", f"{config.num_tasks}x{config.per_forget_cls}")
     else:
         increment = config.increment or config.init_cls
         stream = (str(0 if config.init_cls == increment else config.init_cls), str(increment))

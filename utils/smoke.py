@@ -15,7 +15,6 @@ from utils.schema import Config
 
 DATASET = "toymini"
 CLASSES = 12  # fine classes of the miniature, 4 makes of 3 models
-IMAGES = 6  # training images of each
 SESSIONS = 4  # as many as are kept
 
 
@@ -31,6 +30,7 @@ def smoke(config: Config, is_clip: Callable[[str], bool]) -> Config:
         data_root=None,
         exclude=(),
         weights="random" if config.weights == "random" else None,
+        oracle_weights="random" if config.oracle_weights else None,  # an untrained model has seen nothing, either
         convnet_type=_miniature(config, is_clip),
         img_size=None,
         init_epochs=min(config.init_epochs, 2),
@@ -40,9 +40,11 @@ def smoke(config: Config, is_clip: Callable[[str], bool]) -> Config:
         forget_batch_size=min(config.forget_batch_size, 16),
         known="rest" if isinstance(config.known, tuple) else config.known,
         zero_shot=(DATASET,) if config.zero_shot else (),
+        pairs=None,
         ca_samples=min(config.ca_samples, 16),
         batch_size=min(config.batch_size, 16),
         warmup_steps=min(config.warmup_steps, 1),
+        forget_warmup_steps=min(config.forget_warmup_steps, 1),
         checkpoint_every=1,
         workers=0,
         seed=config.seed[:1],
@@ -60,6 +62,9 @@ def _miniature(config: Config, is_clip: Callable[[str], bool]) -> str:
 def _short_stream(config: Config) -> dict[str, Any]:
     if config.sessions is not None:
         return {"sessions": _short_sessions(expand(config.sessions))}
+    if config.num_tasks is not None:
+        stream = {"num_tasks": min(config.num_tasks, SESSIONS), "num_of_first_cls": None, "per_forget_cls": 1}
+        return stream | {"open_cls_num": min(config.open_cls_num, 1)}
     if config.increment is None:
         return {"init_cls": CLASSES}
     if config.model_name == "pretrain" and config.init_cls == config.increment:
@@ -93,5 +98,6 @@ def _small_forget(request: ForgetRequest) -> dict[str, Any]:
     if isinstance(request.classes, HybridClasses):
         classes = {level: 1 for level, named in request.classes if named is not None}
     # exemplars from a folder belong to the data that is replaced
-    exemplars = min(request.exemplars, IMAGES) if isinstance(request.exemplars, int) else None
-    return {"forget": {**request.model_dump(mode="json"), "classes": classes, "exemplars": exemplars}}
+    exemplars = None if isinstance(request.exemplars, str) else request.model_dump(mode="json")["exemplars"]
+    small = {"classes": classes, "exemplars": exemplars, "missing": min(request.missing, 1)}
+    return {"forget": {**request.model_dump(mode="json"), **small}}

@@ -1,11 +1,12 @@
 """Streams of tensors that are already there, for `utils.loop.fit`."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from utils.loop import Stream
+from utils.seeds import derive_seed
 
 
 class TensorStream:
@@ -53,6 +54,67 @@ class DrawnStream:
         """One pass of fresh rows in batches of `size`."""
         generator = torch.Generator().manual_seed(seed)
         return TensorStream(self.draw(generator)).batches(size, seed)
+
+
+class ChainedStream:
+    """Several passes as one: all batches of the first stream, then all of the second, and so on.
+
+    Args:
+        streams: in their order; one may stand there more than once and is shuffled anew each time.
+    """
+
+    def __init__(self, streams: Sequence[Stream]):
+        self.streams = tuple(streams)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.streams))
+
+    def batches(self, size: int, seed: int) -> Iterator[dict[str, Tensor]]:
+        """One pass; no batch holds examples of two streams."""
+        for turn, stream in enumerate(self.streams):
+            yield from stream.batches(size, derive_seed(seed, turn))
+
+
+class PooledStream:
+    """Several streams as one shuffled set: a batch holds examples of all of them, mixed at random.
+
+    No more than a batch of each stream is in memory. A pass is drawn as from one set that holds the examples of all, if
+    the streams shuffle theirs.
+
+    Args:
+        streams: their batches have the same fields, of which the examples' shapes agree.
+    """
+
+    def __init__(self, streams: Sequence[Stream]):
+        self.streams = tuple(streams)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.streams))
+
+    def batches(self, size: int, seed: int) -> Iterator[dict[str, Tensor]]:
+        """One pass in batches of `size`, the examples of the first stream first in each."""
+        owners = torch.arange(len(self.streams)).repeat_interleave(torch.tensor([len(each) for each in self.streams]))
+        mixed = owners[torch.randperm(len(owners), generator=torch.Generator().manual_seed(derive_seed(seed, "mix")))]
+        passes = [_Portions(stream.batches(size, derive_seed(seed, i))) for i, stream in enumerate(self.streams)]
+        for batch in mixed.split(size):
+            counts = batch.bincount(minlength=len(passes)).tolist()
+            parts = [each.take(count) for each, count in zip(passes, counts, strict=True) if count]
+            yield {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+class _Portions:
+    """A pass of which so many examples are taken at a time, whatever the size of its batches."""
+
+    def __init__(self, batches: Iterator[dict[str, Tensor]]):
+        self.batches, self.rest = batches, {}
+
+    def take(self, count: int) -> dict[str, Tensor]:
+        while (there := len(next(iter(self.rest.values()), ()))) < count:
+            fresh = next(self.batches)
+            self.rest = {k: torch.cat([self.rest[k], v]) for k, v in fresh.items()} if there else fresh
+        taken = {name: value[:count] for name, value in self.rest.items()}
+        self.rest = {name: value[count:] for name, value in self.rest.items()}
+        return taken
 
 
 class JoinedStream:

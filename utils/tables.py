@@ -8,24 +8,29 @@ from pathlib import Path
 
 from utils import metrics
 from utils.atomic import write_text
+from utils.continual import TASK_FIGURES
 from utils.plain import dumps, finite, plain
 from utils.results import LEVELS, REQUEST_FIGURES, SCORES, RequestResult, RunResults, SessionResult
 
-HEADINGS = REQUEST_FIGURES | {
-    "accuracy_last": "last",
-    "accuracy_average": "average",
-    "top5_last": "top-5 last",
-    "forgetting": "forgetting",
-    "bwt": "BWT",
-    "coarse_accuracy_last": "coarse last",
-    "coarse_accuracy_average": "coarse average",
-    "coarse_top5_last": "coarse top-5 last",
-    "coarse_forgetting": "coarse forgetting",
-    "coarse_bwt": "coarse BWT",
-    "wall_s": "seconds",
-    "peak_mb": "peak MB",
-    "tunable_ratio": "tunable share",
-}
+HEADINGS = (
+    REQUEST_FIGURES
+    | TASK_FIGURES
+    | {
+        "accuracy_last": "last",
+        "accuracy_average": "average",
+        "top5_last": "top-5 last",
+        "forgetting": "forgetting",
+        "bwt": "BWT",
+        "coarse_accuracy_last": "coarse last",
+        "coarse_accuracy_average": "coarse average",
+        "coarse_top5_last": "coarse top-5 last",
+        "coarse_forgetting": "coarse forgetting",
+        "coarse_bwt": "coarse BWT",
+        "wall_s": "seconds",
+        "peak_mb": "peak MB",
+        "tunable_ratio": "tunable share",
+    }
+)
 WORST = 5  # as many of the most damaged classes are shown
 
 
@@ -129,7 +134,14 @@ def _requests_parts(results: RunResults) -> list[str]:
     note = "Accuracies in percent; in brackets the 95 % interval."
     worst = _worst_table(rows)
     lost = ["### Retained classes that lost most", worst] if worst else ["No retained class lost accuracy."]
-    return ["## Requests", "\n".join(asked), note, _requests_table(rows), *lost]
+    return ["## Requests", "\n".join(asked), note, _requests_table(rows), *lost, *_tasks_parts(rows)]
+
+
+def _tasks_parts(rows: Sequence[SessionResult]) -> list[str]:
+    names = [name for name in TASK_FIGURES if any(finite(row.extra.get(name)) for row in rows)]
+    cells = [[str(row.index), *(_percent(row.extra.get(name)) for name in names)] for row in rows]
+    heading = "### Task by task; Drop and H against the model before the first request"
+    return [heading, _markdown(["session", *(TASK_FIGURES[name] for name in names)], cells)] if names else []
 
 
 def _requests_table(rows: Sequence[SessionResult]) -> str:

@@ -22,6 +22,7 @@ BUILDERS: dict[str, tuple[str, str]] = {
     "compcars": ("compcars", "CompCars, web part: makes and models, the classification split"),
     "imagenet_dogs": ("imagenet_dogs", "ImageNet's dogs: 99 breeds in 14 groups"),
     "imagenet100": ("imagenet100", "100 ImageNet classes, listed in a file or drawn by seed"),
+    "imagenet900": ("imagenet900", "the test images of the other 900 ImageNet classes, as a general set"),
     "imagenet": ("imagenet", "ImageNet-1k, training and validation images"),
     "casia100": ("casia100", "the 100 people of a face folder with the most images"),
     "caltech101": ("caltech101", "Caltech-101 objects, 30 training images a class"),

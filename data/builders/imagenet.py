@@ -4,7 +4,8 @@ from pathlib import Path
 
 from data.builders.base import Built, Layout
 from data.builders.trees import need_images
-from data.builders.wordnet import imagenet_halves, imagenet_names, wnid_folders, wnid_records
+from data.builders.wordnet import imagenet_halves, wnid_folders, wnid_records
+from utils.imagenet import imagenet_names
 
 LAYOUT = Layout(
     "train/ and val/ with folders such as n01440764/ in the root (so does torchvision.datasets.ImageNet unpack them)",

@@ -5,8 +5,9 @@ from pathlib import Path
 from data.builders.base import Built, read_lines
 from data.builders.imagenet import LAYOUT
 from data.builders.trees import need_images
-from data.builders.wordnet import imagenet_halves, imagenet_names, wnid_folders, wnid_records
+from data.builders.wordnet import imagenet_halves, wnid_folders, wnid_records
 from utils.errors import DataError, nearest
+from utils.imagenet import imagenet_names
 
 COUNT = 100
 
@@ -24,13 +25,22 @@ def build(root: Path, *, classes: Path | None = None, seed: int = 1993) -> Built
         DataError: the layout is not there, or a listed class has no folder.
     """
     halves = imagenet_halves(root, LAYOUT)
-    known = [group.name for group in wnid_folders(halves["train"])]
-    wnids = _listed(classes, known) if classes else _shuffled(known, seed)
+    wnids = chosen(halves["train"], classes, seed)
     for wnid in wnids:
         LAYOUT.need(halves["test"] / wnid)
     names = imagenet_names()
     splits = {split: wnid_records(root, folder, names, wnids) for split, folder in halves.items()}
     return Built(root, need_images(splits, root, LAYOUT))
+
+
+def chosen(train: Path, classes: Path | None, seed: int) -> list[str]:
+    """The wnids of the listed classes, or of those that the shuffle puts first.
+
+    Raises:
+        DataError: a listed class has no folder, or there are too few to draw from.
+    """
+    known = [group.name for group in wnid_folders(train)]
+    return _listed(classes, known) if classes else _shuffled(known, seed)
 
 
 def _listed(file: Path, known: list[str]) -> list[str]:

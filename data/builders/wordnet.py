@@ -1,31 +1,15 @@
-"""Folders that are named by WordNet ids: ImageNet, its variants, and the names of its classes."""
+"""Folders that are named by WordNet ids: ImageNet and its variants."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 from data.builders.base import Built, Layout, read_lines, readable
 from data.builders.trees import class_records, images_in, need_images, split_by_fraction, split_folders, subfolders
 from data.index import Record
+from utils.imagenet import imagenet_names
 
 WNID = re.compile(r"n\d{8}")
-
-
-def imagenet_names() -> dict[str, str]:
-    """Wnid → name of ImageNet's 1,000 classes.
-
-    The names are those that open_clip ships for zero-shot classification, which read better than WordNet's; where
-    they give one name to two classes, both take the first name that WordNet has.
-    """
-    from open_clip import IMAGENET_CLASSNAMES
-    from timm.data import ImageNetInfo
-
-    info = ImageNetInfo("imagenet-1k")
-    taken = Counter(IMAGENET_CLASSNAMES)
-    first = (info.index_to_description(at).split(", ")[0] for at in range(len(IMAGENET_CLASSNAMES)))
-    names = (one if taken[one] == 1 else lemma for one, lemma in zip(IMAGENET_CLASSNAMES, first, strict=True))
-    return dict(zip(info.label_names(), names, strict=True))
 
 
 def readme_names(file: Path) -> dict[str, str]:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from convs.heads import CosineHead, cosines
+from convs.heads import MARGINS, CosineHead, LinearHead, cosines, linear, logits
 
 
 def cosine(a: list[float], b: list[float]) -> float:
@@ -85,3 +85,42 @@ def test_cosines_of_zero_and_of_scaled_vectors():
     features = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
     half = 0.5**0.5
     torch.testing.assert_close(cosines(features, rows), torch.tensor([[half, -half, 0.0], [0.0, 0.0, 0.0]]))
+
+
+def test_a_linear_row_is_a_weight_and_its_bias():
+    features = torch.tensor([[1.0, 2.0], [0.0, -3.0]])
+    rows = torch.tensor([[3.0, 4.0, 0.5], [0.0, 0.0, -7.0], [1.0, -1.0, 0.0]])
+    expected = [[11.5, -7.0, -1.0], [-11.5, -7.0, 3.0]]
+    assert linear(features, rows).tolist() == expected
+    head = LinearHead(2)
+    assert head(features).shape == (2, 0)
+    head.grow(rows[:1])
+    head.grow(rows[1:])
+    assert head(features).tolist() == expected
+    with pytest.raises(ValueError, match=r"\[n, 3\], got \[1, 2\]"):
+        head.grow(torch.zeros(1, 2))
+
+
+def test_the_width_of_rows_says_what_they_are():
+    generator = torch.Generator().manual_seed(0)
+    features, rows = torch.randn(3, 4, generator=generator), torch.randn(2, 4, generator=generator)
+    torch.testing.assert_close(logits(features, rows, 20.0), 20 * cosines(features, rows))
+    wider = torch.cat([rows, torch.ones(2, 1)], dim=1)
+    torch.testing.assert_close(logits(features, wider, 20.0), features @ rows.T + 1)  # not scaled
+
+
+def test_the_margins_are_the_papers():
+    assert {name: margin.margin for name, margin in MARGINS.items()} == {
+        "softmax": None,
+        "cosface": 0.35,
+        "arcface": 0.5,
+        "sface": None,
+    }
+
+
+@pytest.mark.parametrize(("name", "margin"), [("softmax", 0.0), ("cosface", 0.35), ("arcface", 0.5)])
+def test_a_margin_moves_the_true_cosine_alone(name, margin):
+    cosines, labels = torch.tensor([[0.5, 0.1, -0.3]], dtype=torch.float64), torch.tensor([0])
+    moved = {"softmax": 0.5, "cosface": 0.5 - 0.35, "arcface": math.cos(math.acos(0.5) + 0.5)}[name]
+    expected = math.log(math.fsum(math.exp(64 * z) for z in (moved, 0.1, -0.3))) - 64 * moved
+    assert MARGINS[name].loss(cosines, labels, 64.0, margin).item() == pytest.approx(expected, rel=1e-9)

@@ -198,3 +198,70 @@ def test_frozen_rows_travel_with_the_state(tiny_model):
     target.load_trainable_state(state)
     assert torch.equal(target.head("fine").weight, source.head("fine").weight)
     assert not target.head("fine").rows[0].requires_grad
+
+
+# weights with a linear classifier of their own
+
+
+LINEAR = torch.randn(3, 129, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.fixture
+def linear(tiny_model):
+    """A function that builds a ViT whose weights brought a linear classifier."""
+
+    def build():
+        model = tiny_model().eval()
+        model.backbone.trained_heads = {"fine": TrainedHead(("Ford", "Opel Astra", "Skoda"), LINEAR)}
+        return model
+
+    return build
+
+
+@torch.no_grad()
+def test_recalled_linear_rows_give_the_classifiers_own_logits(linear, batch):
+    model = linear()
+    model.grow("coarse", ["car", "lorry"])
+    model.recall("fine", ["Skoda", "Ford"])
+    output = model(batch)
+    expected = output.features.double() @ LINEAR[[2, 0], :-1].double().T + LINEAR[[2, 0], -1].double()
+    torch.testing.assert_close(output.logits["fine"].double(), expected, rtol=1e-5, atol=1e-5)
+    assert output.logits["coarse"].abs().max() <= 20  # cosines, as before
+
+
+def test_no_other_class_is_taught_beside_linear_rows(linear):
+    model = linear()
+    model.check_growth("fine")
+    model.grow("fine", ["a class of a session"])  # nothing recalled: rows of cosines as over any ViT
+    assert model.rows()["fine"].shape == (1, 128)
+    model.reset_heads()
+    model.recall("fine", ["Ford"])
+    for teach in (
+        lambda: model.grow("fine", ["a class of a session"]),
+        lambda: model.renew("fine", 0, "Ford"),
+        lambda: model.check_growth("fine"),
+    ):
+        with pytest.raises(WeightsError, match=r"the fine classes known so far were recalled.*linear.*learn session"):
+            teach()
+    assert model.grow("fine", []) is None
+    model.check_growth("coarse")
+
+
+@torch.no_grad()
+def test_linear_rows_travel_with_the_state(linear, batch):
+    source = linear()
+    source.recall("fine", ["Ford", "Skoda"])
+    freeze(source)
+    source.head("fine").replace({1: -source.head("fine").weight[1]})
+    recalled, plain = linear(), linear()
+    recalled.recall("fine", ["Ford", "Skoda"])
+    for target in (recalled, plain):
+        freeze(target)
+        target.load_trainable_state(source.trainable_state())
+        assert torch.equal(target(batch).logits["fine"], source(batch).logits["fine"])
+    taught = linear()
+    freeze(taught)
+    taught.reset_heads()
+    taught.grow("fine", ["Ford", "Skoda"])
+    recalled.load_trainable_state(taught.trainable_state())  # as where a retrained model is resumed
+    assert torch.equal(recalled(batch).logits["fine"], taught(batch).logits["fine"])

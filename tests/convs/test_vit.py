@@ -5,9 +5,11 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from convs.model import Model
 from convs.vit import build_vit
 from utils.checkpoint import write_tensors
 from utils.errors import WeightsError
+from utils.imagenet import imagenet_names
 
 NAME = "test_vit"  # timm's own miniature: six blocks, 64 wide, 16-pixel patches
 
@@ -55,7 +57,8 @@ def test_pilots_names(monkeypatch, name, meant):
     small = timm.create_model(NAME, num_classes=0)
     monkeypatch.setattr("convs.vit.timm.create_model", lambda name, **options: asked.append((name, options)) or small)
     build_vit(name)
-    assert asked == [(meant, {"pretrained": True, "num_classes": 0})]
+    classifier = {} if meant.endswith("in1k") else {"num_classes": 0}  # ImageNet-1k's comes along, no other
+    assert asked == [(meant, {"pretrained": True} | classifier)]
 
 
 @pytest.mark.parametrize(
@@ -95,6 +98,34 @@ def test_local_weights_with_a_classifier_that_is_dropped(tmp_path, source, batch
     backbone = build_vit(NAME, str(file), 32).eval()
     expected = source.forward_head(source.forward_features(batch), pre_logits=True)
     assert torch.equal(backbone(batch), expected)
+
+
+@pytest.mark.parametrize("origin", ["hub", "file"])
+@pytest.mark.parametrize("name", [NAME, "test_vit3"])  # class token; attention pooling
+@torch.no_grad()
+def test_a_classifier_of_imagenet_becomes_rows_of_its_classes(monkeypatch, tmp_path, batch, origin, name):
+    torch.manual_seed(0)
+    whole = timm.create_model(name, img_size=32, num_classes=1000).eval()
+    expected, head = whole(batch), {part: value.clone() for part, value in whole.head.named_parameters()}
+    file = None
+    if origin == "file":
+        torch.save(whole.state_dict(), tmp_path / "weights.pt")
+        file = str(tmp_path / "weights.pt")
+    else:
+        monkeypatch.setattr("convs.vit.timm.create_model", lambda *_, **__: whole)
+    model = Model(build_vit(name, file, 32)).eval()
+    trained = model.backbone.trained_heads["fine"]
+    assert torch.equal(trained.rows, torch.cat([head["weight"], head["bias"][:, None]], 1))
+    assert trained.names == tuple(imagenet_names().values())
+    some = [1, 0, 999]
+    model.recall("fine", [trained.names[place] for place in some])
+    torch.testing.assert_close(model(batch).logits["fine"], expected[:, some], rtol=1e-5, atol=1e-5)
+
+
+def test_other_classifiers_bring_no_rows(tmp_path):
+    for name, classes in ((NAME, 10), ("deit_tiny_distilled_patch16_224", 1000)):  # the latter averages two
+        torch.save(timm.create_model(name, img_size=32, num_classes=classes).state_dict(), tmp_path / "weights.pt")
+        assert build_vit(name, str(tmp_path / "weights.pt"), 32).trained_heads == {}
 
 
 def test_position_embeddings_are_resampled(tmp_path, source):

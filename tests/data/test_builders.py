@@ -286,7 +286,7 @@ def test_cub_names_a_missing_or_unfitting_list(tmp_path):
 
 @pytest.fixture
 def fake_names(monkeypatch):
-    for module in ("wordnet", "imagenet", "imagenet100"):
+    for module in ("wordnet", "imagenet", "imagenet100", "imagenet900"):
         monkeypatch.setattr(f"data.builders.{module}.imagenet_names", lambda: dict(FAKE_NAMES))
 
 
@@ -330,6 +330,17 @@ def test_imagenet100_from_a_list(tmp_path, fake_names):
         build("imagenet100", tmp_path, classes=classes)
     with pytest.raises(DataError, match="needs 100 classes, train/ has 3"):
         build("imagenet100", tmp_path)
+
+
+def test_imagenet900_is_what_imagenet100_leaves_out(tmp_path, fake_names):
+    make(tmp_path, *(f"{half}/{wnid}/{n}.JPEG" for half in ("train", "val") for wnid in FAKE_NAMES for n in (1, 2)))
+    classes = write(tmp_path / "classes.txt", "n01484850\n")
+    built = build("imagenet900", tmp_path, classes=classes)
+    assert rows(built, "train") == [(f"train/{wnid}/1.JPEG", name, name) for wnid, name in list(FAKE_NAMES.items())[:2]]
+    assert [record.fine for record in built.splits["test"]] == ["tench", "tench", "goldfish", "goldfish"]
+    write(classes, "\n".join(FAKE_NAMES))
+    with pytest.raises(DataError, match="no train images"):
+        build("imagenet900", tmp_path, classes=classes)
 
 
 def test_imagenet100_shuffles_as_the_toolboxes_do(tmp_path, fake_names):

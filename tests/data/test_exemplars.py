@@ -63,7 +63,9 @@ def test_retained_images_are_of_the_classes_alive(pets, retain, each):
     (batch,) = second.stream("retain").batches(100, 0)
     assert sorted(batch["fine"].tolist()) == [1] * each + [3] * each
     assert batch["image"].dtype == torch.uint8  # not what `train` makes of it
-    assert set(second.streams) == {"forget", "plain", "test", "retain"}
+    assert set(second.streams) == {"forget", "plain", "test", "retain", "retain_plain"}
+    (plain,) = second.stream("retain_plain").batches(100, 7)
+    assert plain["item"].tolist() == sorted(batch["item"].tolist())
     assert items(second.stream("retain")) == items(second.stream("retain"))
     others = [next(second.stream("retain").batches(100, seed))["item"].tolist() for seed in (0, 1)]
     assert others[0] != others[1] and sorted(others[0]) == sorted(others[1])

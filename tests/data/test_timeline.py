@@ -180,3 +180,28 @@ def test_what_is_refused(requests, known, message):
 def test_no_stream_at_all():
     stream = timeline([], CATALOGUE, ("a1",))
     assert (stream.known, stream.names, stream.steps) == (("a1",), ("a1",), ())
+
+
+# from the end of the class order; classes of which nothing is shown
+
+
+def from_end(count, **options) -> ForgetRequest:
+    return ForgetRequest(classes=count, take="last", **options)
+
+
+def test_a_count_from_the_end_takes_the_last_classes_alive():
+    stream = follow(from_end(2), from_end(1), from_end(1, level="coarse"))
+    assert sessions(stream) == [("b2 a3", "a1 b1 a2 c1"), ("c1", "a1 b1 a2"), ("b1", "a1 a2")]
+    assert words(stream.steps[2].coarse) == "B"  # of the parents alive, a and b, the last
+
+
+def test_the_first_classes_alive_may_be_missing():
+    stream = follow(from_end(1, retain="all", missing=2), forget(["a1"]), forget(["b1"]))
+    assert [words(step.missing) for step in stream.steps] == ["a1 b1", "", ""]
+    later = follow(forget(["a1"]), from_end(1, retain="all", missing=2))
+    assert words(later.steps[1].missing) == "b1 a2"
+
+
+def test_some_class_must_be_shown():
+    told = refusal(from_end(2, retain="all", missing=4))
+    assert "session 0 leaves 4 classes" in told and "'missing'" in told

@@ -249,9 +249,36 @@ def test_alias_and_name_must_agree(write):
 
 
 def test_streams_exclude_each_other(write):
-    assert "'sessions' replaces 'init_cls'" in refused(write({**STREAM, "init_cls": 2}))
+    assert "'sessions' and 'init_cls' both describe the stream" in refused(write({**STREAM, "init_cls": 2}))
+    assert "'sessions' and 'num_tasks' both" in refused(write({**STREAM, "num_tasks": 2, "per_forget_cls": 1}))
+    assert "'num_tasks' and 'init_cls' both" in refused(write({**TASKS, "init_cls": 2}))
     assert "no sessions" in refused(write({key: STREAM[key] for key in STREAM if key != "sessions"}))
     assert "no sessions" in refused(write({**STREAM, "sessions": None, "increment": 2}))
+
+
+TASKS = {**MINIMAL, "init_cls": None, "increment": None, "num_tasks": 4, "per_forget_cls": 20}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"per_forget_cls": None}, "'num_tasks' needs 'per_forget_cls'"),
+        ({"data_ratio": 0.1, "few_shot_num": 4}, "'data_ratio' and 'few_shot_num' both"),
+        ({"num_tasks": None, "per_forget_cls": None, "init_cls": 2, "data_ratio": 0.1}, "'data_ratio' goes with"),
+    ],
+)
+def test_published_tasks_must_be_whole(write, changes, told):
+    assert told in refused(write({**TASKS, **changes}))
+
+
+def test_a_stream_given_anew_replaces_one_of_another_form(write):
+    write({**TASKS, "data_ratio": 0.1}, "tasks.json")
+    assert load_config(write({"base": "tasks.json", **STREAM})).config.num_tasks is None
+    write(STREAM, "stream.json")
+    config = load_config(write({"base": "stream.json", "num_tasks": 2, "per_forget_cls": 1})).config
+    assert config.sessions is None and config.num_tasks == 2
+    fewer = load_config(write({"base": "tasks.json", "num_tasks": 2})).config  # the same form: the rest stays
+    assert (fewer.num_tasks, fewer.per_forget_cls, fewer.data_ratio) == (2, 20, 0.1)
 
 
 def test_base_is_relative_recursive_and_shallow(write, tmp_path):

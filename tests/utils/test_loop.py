@@ -3,6 +3,7 @@
 import logging
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 from utils.checkpoint import RunCheckpoint
 from utils.errors import CheckpointError, DivergenceError, LetheError
-from utils.loop import CHECK_EVERY, Phase, Progress, Recipe, fit, gather, gradient_sums, load_params
+from utils.loop import CHECK_EVERY, Phase, Progress, Recipe, fit, gather, gradient_sums, load_progress, standing
 from utils.streams import TensorStream
 
 
@@ -368,10 +369,10 @@ def test_a_finished_phase_is_loaded_and_not_fitted(tmp_path):
     trained, checkpoint = Noisy(), RunCheckpoint(tmp_path, "abc")
     phase = trained.phase(recipe)
     fit(phase, seed=0)
-    checkpoint.save_phase(0, 1, Progress(2, list(phase.params), {}), finished=True)
+    checkpoint.save_phase(0, 1, standing(phase, 2), finished=True)
     progress, finished = checkpoint.load_phase(0, 1)
     fresh = Noisy()
-    load_params(progress, fresh.phase(recipe).params)
+    load_progress(progress, fresh.phase(recipe))
     assert finished and all(map(torch.equal, fresh.state(), trained.state()))
 
 
@@ -380,12 +381,60 @@ def test_parameters_of_another_module_are_refused_before_any_is_copied():
     before = [parameter.detach().clone() for parameter in net.parameters()]
     whole, row = torch.zeros(2, 3), torch.zeros(3)  # the row would spread over a matrix without a word
     for saved in ([whole], [whole, torch.zeros(3)], [row, torch.zeros(2)], [whole, torch.zeros(2), row]):
-        with pytest.raises(CheckpointError, match="other parameters"):
-            load_params(Progress(1, saved, {}), net.parameters())
         phase = phase_of(net, lambda batches: {}, Recipe(epochs=2, lr=0.1))
+        with pytest.raises(CheckpointError, match="other parameters"):
+            load_progress(Progress(1, saved, {}), phase)
         with pytest.raises(CheckpointError, match="other parameters"):
             fit(phase, seed=0, start=Progress(1, saved, {}))
     assert all(map(torch.equal, before, net.parameters()))
+
+
+def averaged(recipe, calls):
+    """A phase over a fresh net whose hooks keep the mean of the weights after epochs 2, 3, …"""
+    net = Noisy()
+    mean = [torch.zeros_like(parameter) for parameter in list(net.parameters())[1:]]
+
+    def after(epoch):
+        calls.append(("after", epoch))
+        for total, parameter in zip(mean, list(net.parameters())[1:], strict=True):
+            total.add_(parameter.detach() * (epoch >= 2))
+
+    return replace(
+        net.phase(recipe),
+        before_epoch=lambda epoch: calls.append(("before", epoch)),
+        after_epoch=after,
+        tracked=mean,
+    )
+
+
+def test_hooks_of_an_epoch_and_tracked_tensors_survive_a_cut(tmp_path):
+    recipe, calls, later = Recipe(epochs=5, lr=0.05, batch_size=4), [], []
+    whole = averaged(recipe, calls)
+    fit(whole, seed=3)
+    assert calls == [(when, epoch) for epoch in range(5) for when in ("before", "after")]
+
+    def keep(progress):
+        RunCheckpoint(tmp_path, "abc").save_phase(2, 0, progress, finished=False)
+        if progress.epoch == 4:
+            raise Cut
+
+    with pytest.raises(Cut):
+        fit(averaged(recipe, []), seed=3, after_epoch=keep)
+    resumed = averaged(recipe, later)
+    fit(resumed, seed=3, start=RunCheckpoint(tmp_path, "abc").load_phase(2, 0)[0])
+    assert later == [("before", 4), ("after", 4)]
+    assert all(map(torch.equal, resumed.tracked, whole.tracked)) and whole.tracked[0].abs().sum() > 0
+    done = averaged(recipe, [])
+    load_progress(standing(whole, 5), done)
+    assert all(map(torch.equal, done.tracked, whole.tracked))
+
+
+def test_tracked_tensors_of_another_shape_are_refused():
+    recipe = Recipe(epochs=2, lr=0.05)
+    phase = averaged(recipe, [])
+    for tracked in ([], [*phase.tracked[:-1], torch.zeros(7)]):
+        with pytest.raises(CheckpointError, match="other parameters"):
+            load_progress(replace(standing(phase, 1), tracked=tracked), averaged(recipe, []))
 
 
 def test_another_seed_ends_elsewhere():
@@ -472,6 +521,21 @@ def test_gradient_sums_leave_the_module_as_it_is(mode):
     assert found[1].tolist() == [0, 0] and net.training is mode
     assert net[0].weight.grad.eq(7.0).all() and idle.grad is None and net[2].weight.grad is None
     assert all(map(torch.equal, before, net.parameters()))
+
+
+def test_gradient_sums_of_a_function_of_every_gradient():
+    point = Point(2.0, -1.0)
+
+    def loss(batch):  # ∂/∂w = (2·mean(x − 1)·w₀, max(x))
+        return (batch["x"] - 1).mean() * point.w[0] ** 2 + batch["x"].max() * point.w[1]
+
+    (squares,) = gradient_sums(point, loss, ordered(4), [point.w], batch_size=1, each=torch.square)
+    # x = 0, 1, 2, 3: slopes −4, 0, 4, 8 and 0, 1, 2, 3
+    assert squares.tolist() == pytest.approx([16 + 0 + 16 + 64, 0 + 1 + 4 + 9])
+    (sizes,) = gradient_sums(point, loss, ordered(4), [point.w], batch_size=1, each=torch.abs)
+    assert sizes.tolist() == pytest.approx([4 + 0 + 4 + 8, 6])
+    (pairs,) = gradient_sums(point, loss, ordered(4), [point.w], batch_size=2, each=torch.square)
+    assert pairs.tolist() == pytest.approx([2**2 + 6**2, 1**2 + 3**2])  # means −½ and 1½, maxima 1 and 3
 
 
 def test_gradient_sums_follow_the_seed_of_the_pass():

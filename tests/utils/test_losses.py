@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from utils.losses import contrastive, cosface, elementwise_kl, same, without_true
+from utils.losses import arcface, contrastive, cosface, distillation, elementwise_kl, same, sface, without_true
 
 
 def cosface_by_hand(logits, labels, margin):
@@ -147,3 +147,111 @@ def test_elementwise_kl_stays_finite_where_the_original_is_certain():
     divergence = elementwise_kl(logits, torch.tensor([[300.0, 0.0]]))
     (slope,) = torch.autograd.grad(divergence, logits)
     assert divergence.item() == pytest.approx(150.0) and slope[0].tolist() == pytest.approx([-0.5, 0.5])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 10.0])
+def test_distillation_is_the_formula(temperature):
+    dice = torch.Generator().manual_seed(2)
+    logits, teacher = 6 * torch.randn(2, 4, 3, generator=dice, dtype=torch.float64)
+    total = 0.0
+    for new, old in zip(logits.tolist(), teacher.tolist(), strict=True):
+        p, q = ([math.exp(z / temperature) for z in row] for row in (old, new))
+        total += sum(a / sum(p) * math.log(a / sum(p) / (b / sum(q))) for a, b in zip(p, q, strict=True))
+    assert distillation(logits, teacher, temperature).item() == pytest.approx(total / 4, rel=1e-10)
+
+
+def test_distillation_from_itself_is_zero_and_flat():
+    logits = torch.tensor([[90.0, -90.0, 0.0], [1.0, 2.0, 3.0]], requires_grad=True)
+    value = distillation(logits, logits.detach(), 2.0)
+    value.backward()
+    assert value.item() == 0.0 and logits.grad.abs().max() < 1e-7
+
+
+def arcface_by_hand(cosines, labels, margin, scale):
+    """Cross-entropy of s·cos with the true angle enlarged by m; continued by cos θ − m·sin m beyond π − m."""
+    total = 0.0
+    for row, label in zip(cosines.tolist(), labels.tolist(), strict=True):
+        angle = math.acos(row[label])
+        turned = math.cos(angle + margin) if angle + margin < math.pi else row[label] - margin * math.sin(margin)
+        logits = [scale * (turned if column == label else value) for column, value in enumerate(row)]
+        top = max(logits)
+        total += top + math.log(sum(math.exp(value - top) for value in logits)) - logits[label]
+    return total / len(cosines)
+
+
+def sface_by_hand(cosines, labels, scale, k, a, b):
+    """Every cosine times its weight, which depends on its own angle."""
+    total = 0.0
+    for row, label in zip(cosines.tolist(), labels.tolist(), strict=True):
+        for column, value in enumerate(row):
+            angle = math.acos(value)
+            if column == label:
+                total -= scale / (1 + math.exp(-k * (angle - a))) * value
+            else:
+                total += scale / (1 + math.exp(k * (angle - b))) * value
+    return total / len(cosines)
+
+
+def some_cosines(rows: int, classes: int, seed: int = 0) -> torch.Tensor:
+    return 2 * torch.rand(rows, classes, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 1
+
+
+EDGES = torch.tensor([[1.0, -1.0, 0.0], [-1.0, 1.0, 0.5], [0.0, 1.0, -1.0], [-0.95, 0.2, 0.3]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("margin", "scale"), [(0.5, 64.0), (0.0, 64.0), (0.2, 8.0), (1.0, 20.0)])
+def test_arcface_is_the_formula(margin, scale):
+    labels = torch.tensor([0, 3, 1, 2, 4, 0, 1, 1])
+    cosines = some_cosines(8, 5)
+    expected = arcface_by_hand(cosines, labels, margin, scale)
+    assert arcface(cosines, labels, margin, scale).item() == pytest.approx(expected, rel=1e-9)
+    edges = torch.tensor([0, 0, 1, 0])  # the true cosines are 1, −1, 1 and beyond π − m
+    expected = arcface_by_hand(EDGES, edges, margin, scale)
+    assert arcface(EDGES, edges, margin, scale).item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_arcface_by_default_is_the_papers_and_without_margin_cross_entropy():
+    labels, cosines = torch.tensor([2, 0]), some_cosines(2, 3)
+    assert torch.equal(arcface(cosines, labels), arcface(cosines, labels, 0.5, 64.0))
+    assert arcface(cosines, labels, 0.0).item() == pytest.approx(F.cross_entropy(64 * cosines, labels).item())
+
+
+def test_sface_is_the_formula():
+    labels, cosines = torch.tensor([0, 3, 1, 2, 4, 0]), some_cosines(6, 5)
+    for settings in ((64.0, 80.0, 0.80, 1.22), (10.0, 5.0, 0.4, 1.5)):
+        expected = sface_by_hand(cosines, labels, *settings)
+        assert sface(cosines, labels, *settings).item() == pytest.approx(expected, rel=1e-9)
+    assert torch.equal(sface(cosines, labels), sface(cosines, labels, 64.0, 80.0, 0.80, 1.22))
+    edges = torch.tensor([0, 0, 1, 0])
+    assert sface(EDGES, edges).item() == pytest.approx(sface_by_hand(EDGES, edges, 64.0, 80.0, 0.80, 1.22), rel=1e-9)
+
+
+def test_the_weights_of_sface_are_constants_to_its_gradient():
+    cosines, labels = some_cosines(2, 3).requires_grad_(), torch.tensor([1, 0])
+    (slopes,) = torch.autograd.grad(sface(cosines, labels, 10.0, 5.0, 0.8, 1.2), cosines)
+    for row, label, slope in zip(cosines.tolist(), labels.tolist(), slopes.tolist(), strict=True):
+        for column, value in enumerate(row):
+            angle = math.acos(value)
+            pull, push = -10 / (1 + math.exp(-5 * (angle - 0.8))), 10 / (1 + math.exp(5 * (angle - 1.2)))
+            assert slope[column] == pytest.approx((pull if column == label else push) / 2, rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("loss", [arcface, sface])
+def test_margins_have_finite_gradients_at_the_ends(loss, dtype):
+    ends = EDGES.to(dtype).clone()
+    ends[0, 0] += torch.finfo(dtype).eps  # what rounding makes of the cosine of equal vectors
+    cosines = ends.requires_grad_()
+    value = loss(cosines, torch.tensor([0, 0, 1, 0]))
+    (slopes,) = torch.autograd.grad(value, cosines)
+    assert value.isfinite() and slopes.isfinite().all()
+    assert slopes.abs().max() < 1e3
+
+
+def test_arcfaces_gradient_is_that_of_the_turned_angle():
+    cosines, labels = torch.tensor([[0.6, 0.1]], dtype=torch.float64, requires_grad=True), torch.tensor([0])
+    (slope,) = torch.autograd.grad(arcface(cosines, labels, 0.5, 4.0), cosines)
+    angle = math.acos(0.6)
+    share = 1 / (1 + math.exp(4 * math.cos(angle + 0.5) - 4 * 0.1))  # softmax of the other class
+    assert slope[0, 1].item() == pytest.approx(4 * share)
+    assert slope[0, 0].item() == pytest.approx(-4 * share * math.sin(angle + 0.5) / math.sin(angle))

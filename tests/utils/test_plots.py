@@ -4,10 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from utils.plots import curves
+from utils.plots import curves, roc
 from utils.results import LevelResult, RunResults, SessionResult
 
 ROOT = Path(__file__).parents[2]
@@ -81,3 +82,14 @@ def test_pyplot_stays_out(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("rates", [([0.0, 0.0, 0.01, 1.0], [0.0, 0.4, 0.9, 1.0]), ([0.0, 0.0, 1.0], [0.0, 1.0, 1.0])])
+def test_the_curve_of_a_verification_is_drawn_twice_the_same(rates, tmp_path):
+    far, tar = map(np.array, rates)
+    for name in ("one.png", "two.png"):
+        roc(tmp_path / name, far, tar, 0.95)
+    with Image.open(tmp_path / "one.png") as image:
+        image.load()
+        assert image.width > 700 and image.getextrema() != ((255, 255),) * len(image.getbands())
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()

@@ -219,3 +219,44 @@ def test_the_oracle_never_sees_what_the_toy_request_names():
     oracle = json.loads((ROOT / "exps" / "pretrain_tiny_clip_oracle.json").read_text(encoding="utf-8"))
     names = json.loads((ROOT / "exps" / "requests.json").read_text(encoding="utf-8"))
     assert oracle["exclude"] == names["toycars"]
+
+
+# the published stream of tasks
+
+
+def tasks(**keys):
+    names = {"dataset": "d", "model_name": "m", "convnet_type": "c"}
+    return expand_requests(Config(**names, **keys), 100)
+
+
+def test_tasks_take_classes_from_the_end_and_show_a_share():
+    first, *others = tasks(num_tasks=4, num_of_first_cls=70, per_forget_cls=20, data_ratio=0.1, open_cls_num=5)
+    assert first.classes == 30 and [each.classes for each in others] == [20] * 3
+    for each in (first, *others):
+        assert each.take == "last" and each.missing == 5 and each.level == "fine"
+        assert each.exemplars.ratio == each.retain.ratio == 0.1
+
+
+def test_tasks_show_a_few_images_or_all():
+    (few,) = tasks(num_tasks=1, per_forget_cls=20, few_shot_num=4)
+    assert (few.classes, few.exemplars, few.retain.few) == (20, 4, 4)
+    (whole,) = tasks(num_tasks=1, per_forget_cls=20)
+    assert (whole.exemplars, whole.retain, whole.missing) == (None, "all", 0)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"num_tasks": 5, "per_forget_cls": 20},
+        {"num_tasks": 1, "per_forget_cls": 20, "num_of_first_cls": 100},
+        {"num_tasks": 2, "per_forget_cls": 1, "num_of_first_cls": 1},
+    ],
+)
+def test_tasks_leave_some_classes_and_take_some(keys):
+    with pytest.raises(ConfigError, match="some must stay"):
+        tasks(**keys)
+
+
+def test_missing_classes_go_with_retained_images():
+    with pytest.raises(ValueError, match="without them every class kept is missing"):
+        ForgetRequest(classes=1, missing=2)

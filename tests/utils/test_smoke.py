@@ -39,6 +39,8 @@ def test_data_and_weights_are_replaced():
     dry = smoke(Config(**NAMES, init_cls=20, increment=20, **keys))
     assert (dry.data_root, dry.exclude, dry.weights, dry.img_size) == (None, (), None, None)
     assert smoke(Config(**NAMES, init_cls=20, weights="random")).weights == "random"
+    oracles = [smoke(Config(**NAMES, init_cls=20, oracle_weights=given)).oracle_weights for given in (None, "a.pth")]
+    assert oracles == [None, "random"]
 
 
 def test_switched_off_stays_off():
@@ -78,9 +80,19 @@ def test_streams_shrink():
 def test_forget_requests_keep_level_and_grant():
     spec = {"classes": ["a", "b"], "level": "coarse", "retain": {"few": 3}, "exemplars": 150}
     _, forget = stream([{"learn": 60}, {"forget": spec}])
-    assert forget == {"classes": 1, "level": "coarse", "retain": {"few": 3}, "exemplars": 6}
+    kept = {"retain": {"few": 3}, "exemplars": 150, "take": "first", "missing": 0}
+    assert forget == {"classes": 1, "level": "coarse", **kept}
+    shares = {"classes": 9, "exemplars": {"ratio": 0.1}, "retain": {"ratio": 0.1}, "take": "last", "missing": 5}
+    assert stream([{"forget": shares}])[0] == {**shares, "level": "fine", "classes": 1, "missing": 1}
     (hybrid,) = stream([{"forget": {"classes": {"fine": ["a", "b"], "coarse": ["c"]}, "exemplars": "photos"}}])
     assert hybrid["classes"] == {"fine": 1, "coarse": 1} and hybrid["exemplars"] is None
+
+
+def test_tasks_stay_tasks_of_one_class():
+    dry = smoke(Config(**NAMES, num_tasks=9, num_of_first_cls=60, per_forget_cls=20, data_ratio=0.1, open_cls_num=5))
+    requests = expand_requests(dry, CLASSES)
+    assert [(each.classes, each.take, each.missing) for each in requests] == [(1, "last", 1)] * 4
+    assert all(each.exemplars.ratio == each.retain.ratio == 0.1 for each in requests)
 
 
 def test_a_late_kind_is_not_lost():

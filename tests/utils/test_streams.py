@@ -1,9 +1,11 @@
 """`utils.streams`: what a pass holds, in which order, and on what that depends."""
 
+import math
+
 import pytest
 import torch
 
-from utils.streams import DrawnStream, JoinedStream, TensorStream
+from utils.streams import ChainedStream, DrawnStream, JoinedStream, PooledStream, TensorStream
 
 
 def rows(stream, size=3, seed=0):
@@ -117,3 +119,77 @@ def test_a_joined_stream_of_images(toymini):
     joint = JoinedStream(stream, stream.items, {"seen": torch.tensor([50, 20, 70])})
     found = [pair for b in joint.batches(2, 0) for pair in zip(b["fine"].tolist(), b["seen"].tolist(), strict=True)]
     assert sorted(found) == [(2, 20), (5, 50), (7, 70)]
+
+
+# several passes as one
+
+
+def test_chained_streams_follow_one_another_and_never_share_a_batch():
+    few, many = TensorStream({"x": torch.arange(3)}), TensorStream({"x": torch.arange(10, 17)})
+    chain = ChainedStream([few, many, few])
+    assert len(chain) == 13
+    found = rows(chain, size=4, seed=5)
+    assert [len(batch) for batch in found] == [3, 4, 3, 3]
+    assert sorted(found[0]) == sorted(found[3]) == [0, 1, 2] and sorted(flat(found[1:3])) == list(range(10, 17))
+
+
+def test_a_stream_that_stands_twice_in_a_chain_is_shuffled_anew():
+    stream = TensorStream({"x": torch.arange(30)})
+    first, second = rows(ChainedStream([stream, stream]), size=30, seed=5)
+    assert first != second and sorted(first) == sorted(second)
+    assert rows(ChainedStream([stream, stream]), size=30, seed=5) == [first, second]
+
+
+# several sets as one
+
+
+def pooled(*counts: int) -> PooledStream:
+    """Rows 0, 1, 2, … of the first stream, 100, 101, … of the second, and so on, with a field that follows them."""
+    starts = [100 * i + torch.arange(count) for i, count in enumerate(counts)]
+    return PooledStream([TensorStream({"x": start, "y": torch.stack([start, -start], 1)}) for start in starts])
+
+
+@pytest.mark.parametrize("size", [1, 4, 7, 100])
+@pytest.mark.parametrize("counts", [(5, 17), (12, 0, 3), (30,)])
+def test_a_pool_holds_every_row_once_in_full_batches(size, counts):
+    stream = pooled(*counts)
+    found = rows(stream, size=size)
+    everything = [100 * i + k for i, count in enumerate(counts) for k in range(count)]
+    assert len(stream) == len(everything) and sorted(flat(found)) == everything
+    assert all(len(batch) == size for batch in found[:-1]) and len(found) == math.ceil(len(everything) / size)
+    for batch in stream.batches(size, 0):
+        assert torch.equal(batch["y"], torch.stack([batch["x"], -batch["x"]], 1)) and set(batch) == {"x", "y"}
+
+
+def test_a_pool_follows_its_seed():
+    stream = pooled(20, 20)
+    assert rows(stream, seed=1) == rows(stream, seed=1) != rows(stream, seed=2)
+
+
+def test_pooled_rows_are_mixed_as_in_one_shuffled_set():
+    """How many of 12 come from the small set is hypergeometric: mean 12·10/40, variance 12·¼·¾·28/39."""
+    stream, drawn = pooled(10, 30), []
+    for seed in range(600):
+        first = next(stream.batches(12, seed))["x"]
+        drawn.append((first < 100).sum().item())
+    mean = sum(drawn) / 600
+    variance = sum((count - mean) ** 2 for count in drawn) / 600
+    assert mean == pytest.approx(3.0, abs=0.2) and variance == pytest.approx(12 * 3 / 16 * 28 / 39, rel=0.2)
+    places = [rows(stream, size=40, seed=seed)[0] for seed in range(50)]
+    assert len({tuple(sorted(some[:10])) for some in places}) == 1  # of one batch the first stream's come first
+    assert len({tuple(some[:10]) for some in places}) == 50  # in an order of their own
+
+
+def test_a_pool_keeps_no_more_than_a_batch_of_each_stream():
+    asked = []
+
+    class Watched(TensorStream):
+        def batches(self, size, seed):
+            for batch in super().batches(size, seed):
+                asked.append(len(batch["x"]))
+                yield batch
+
+    passing = PooledStream([Watched({"x": torch.arange(50)}), Watched({"x": torch.arange(50)})]).batches(10, 0)
+    for number in range(1, 11):
+        next(passing)
+        assert sum(asked) <= 10 * number + 2 * 10
