@@ -1,4 +1,4 @@
-"""A run: build what the config names, follow its sessions, evaluate, log, checkpoint, resume."""
+"""A run: follow the sessions of what a config names, evaluate, log, checkpoint, resume."""
 
 import json
 import logging
@@ -7,42 +7,30 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from convs.backbone import Preprocess
-from convs.factory import build_backbone
-from convs.model import Model
-from convs.templates import get_templates
-from data.general import GeneralSet, general_set
-from data.index import IndexedSet
-from data.manager import DataManager, class_names
-from data.registry import find_set
-from data.sessions import ClassOrder, Session
-from data.transforms import Transform, test_transform, train_transform
-from data.validation import held_out
-from models import accepted, get_model, learner_class
+from data.sessions import Session
+from models.build import build
 from models.evaluation import TOP, Scores, evaluate, score
-from models.learner import Learner
 from models.request_figures import Judge
-from utils import plots, request_plots, results, tables
+from models.verification import similarities
+from utils import group_plots, plots, request_plots, results, tables
 from utils.atomic import write_text
 from utils.checkpoint import RunCheckpoint, write_tensors
 from utils.config import Config, Loaded, config_hash, log_stem, resolved
+from utils.continual import task_figures
 from utils.devices import choose_device, peak_mb
 from utils.environment import describe_environment
-from utils.errors import CheckpointError, ConfigError, DivergenceError, WeightsError
+from utils.errors import CheckpointError, DivergenceError
 from utils.logs import logging_to
-from utils.loop import Phase, Progress, Recipe, fit, load_params
+from utils.loop import Phase, Progress, fit, load_progress, standing
 from utils.place import Place, find_place
-from utils.requests import expand_requests
 from utils.seeds import derive_seed, seed_everything
+from utils.verification import roc, verification
 
 log = logging.getLogger("lethe")
-
-FORGET_EPS = 1e-6  # AdamW's, Tan & Gong, 2025: with learning rates of 1e-7 the steps depend on it
 
 
 def run(loaded: Loaded, *, resume: bool = False, strict_device: bool = False) -> list[dict]:
@@ -80,118 +68,6 @@ def _run_seed(loaded: Loaded, seed: int, device: torch.device, resume: bool) -> 
     return Run(loaded.config, seed, device, place, loaded.unused).follow(resume)
 
 
-@dataclass(frozen=True)
-class Built:
-    """What a config names: the stream, the learner, and the general sets that it must leave alone."""
-
-    sessions: list[Session]
-    learner: Learner
-    general: list[GeneralSet]
-
-
-def build(config: Config, seed: int, device: torch.device) -> Built:
-    """What a config names.
-
-    Raises:
-        LetheError: the config, the data or the weights are not as they must be.
-    """
-    seed_everything(seed, "build")
-    method = learner_class(config.model_name)
-    # the data first: what is wrong with them shows before any weights are loaded
-    indexed = _indexed(config, config.dataset, "dataset")
-    general = [_indexed(config, name, "zero_shot") for name in config.zero_shot]
-    backbone = build_backbone(config.convnet_type, config.weights, config.img_size)
-    look = backbone.preprocess
-    plain = test_transform(look.size, look.mean, look.std, look.interpolation, look.crop_pct)
-    manager = _data_manager(config, seed, indexed, look, plain)
-    sessions = manager.sessions(grant_past=method.sees_past)
-    _check_kinds(config, method, sessions)
-    # evaluation mode, as `fit` leaves it: set-up code then finds a resumed model as it found the first one
-    model = Model(backbone, config.scale, get_templates(config.templates)).to(device).eval()
-    _recall(model, manager.order, len(manager.known))
-    sets = [general_set(item, plain, config.cache_gb, config.workers) for item in general]
-    _check_general(model, sets)
-    options = accepted(config.model_name, config.model_dump() | _recipes(config))
-    learner = get_model(config.model_name, model, **options)
-    for session in sessions:
-        learner.check(session)
-    return Built(sessions, learner, sets)
-
-
-def _indexed(config: Config, name: str, key: str) -> IndexedSet:
-    moved = Path(config.data_root) if config.data_root and name == config.dataset else None
-    found = find_set(name, Path(config.index_root), moved, key=key)
-    return held_out(found, config.validation) if config.validation else found
-
-
-def _recall(model: Model, order: ClassOrder, known: int) -> None:
-    """Give the model the rows of the classes it knows from its pre-training, the first labels of the stream."""
-    model.recall("fine", order.fine[:known])
-    if order.two_levels:
-        model.recall("coarse", order.coarse[: len(order.coarse_of(range(known)))])
-
-
-def _check_general(model: Model, sets: list[GeneralSet]) -> None:
-    """Names that the backbone cannot be asked for show before anything is trained."""
-    for item in sets:
-        try:
-            model.check_known("fine", item.names)
-        except WeightsError as error:
-            raise WeightsError(f"key 'zero_shot': '{item.name}' cannot be measured; {error}") from error
-
-
-def _data_manager(config: Config, seed: int, indexed: IndexedSet, look: Preprocess, plain: Transform) -> DataManager:
-    shared = (look.size, look.mean, look.std, look.interpolation)
-    return DataManager(
-        indexed,
-        expand_requests(config, len(class_names(indexed, config.exclude))),
-        train=train_transform(*shared, config.crop_scale, config.crop_ratio, config.flip),
-        test=plain,
-        seed=seed,
-        shuffle=config.shuffle,
-        exclude=config.exclude,
-        cache_gb=config.cache_gb,
-        workers=config.workers,
-        known=config.known,
-    )
-
-
-def _check_kinds(config: Config, method: type[Learner], sessions: list[Session]) -> None:
-    for session in sessions:
-        if session.kind not in method.kinds:
-            raise ConfigError(
-                f"key 'sessions': session {session.index} asks to {session.kind}, which learner "
-                f"'{config.model_name}' cannot do; it serves: {', '.join(sorted(method.kinds))}"
-            )
-
-
-def _recipes(config: Config) -> dict[str, Recipe]:
-    """How the first session, the later ones and forget requests are trained."""
-    first = Recipe(
-        epochs=config.init_epochs,
-        lr=config.init_lr,
-        batch_size=config.batch_size,
-        optimizer=config.optimizer,
-        weight_decay=config.weight_decay,
-        momentum=config.momentum,
-        schedule=config.schedule,
-        min_lr=config.min_lr,
-        warmup_steps=config.warmup_steps,
-    )
-    forget = replace(
-        first,
-        epochs=config.forget_epochs,
-        lr=config.forget_lr,
-        batch_size=config.forget_batch_size,
-        optimizer=config.forget_optimizer,
-        weight_decay=config.forget_weight_decay,
-        min_lr=0.0,  # these two are of the scale of learning
-        warmup_steps=0,
-        eps=FORGET_EPS,
-    )
-    return {"first": first, "later": replace(first, epochs=config.inc_epochs, lr=config.later_lr), "forget": forget}
-
-
 class Run:
     """One experiment with one seed.
 
@@ -210,6 +86,7 @@ class Run:
         self.config, self.seed, self.device, self.place, self.unused = config, seed, device, place, unused
         built = build(config, seed, device)
         self.sessions, self.learner, self.general = built.sessions, built.learner, built.general
+        self.pairs = built.pairs
         self.checkpoint = RunCheckpoint(place.checkpoint, config_hash(config))
         self.results = results.RunResults()
         self.seconds_before, self.started = 0.0, time.monotonic()
@@ -313,8 +190,12 @@ class Run:
             coarse=levels.get("coarse"),
             seconds=seconds,
             k=min(TOP, len(session.seen)),
+            extra=self.learner.figures(session) | self._task_figures(request),
             request=request,
         )
+
+    def _task_figures(self, request: results.RequestResult | None) -> dict[str, float]:
+        return task_figures([*(row.request for row in self.results.forgets), request]) if request else {}
 
     def _purge(self, session: Session) -> None:
         """What still held the forgotten classes goes, now that the checkpoint without them stands.
@@ -344,7 +225,7 @@ class Run:
     def _carry_out(self, phase: Phase, session: Session, number: int) -> None:
         saved = self.checkpoint.load_phase(session.index, number)
         if saved and saved[1]:
-            load_params(saved[0], phase.params)
+            load_progress(saved[0], phase)
             phase.module.eval()
             return
 
@@ -355,8 +236,7 @@ class Run:
 
         seed, start = derive_seed(self.seed, session.index, number), saved[0] if saved else None
         fit(phase, seed=seed, device=self.device, start=start, after_epoch=keep, task=session.index)
-        end = Progress(phase.recipe.epochs, [parameter.detach() for parameter in phase.params], {})
-        self.checkpoint.save_phase(session.index, number, end, finished=True)
+        self.checkpoint.save_phase(session.index, number, standing(phase, phase.recipe.epochs), finished=True)
 
     def _groups(self, session: Session) -> list[tuple[int, ...]]:
         """The classes of each learn session so far, those that are alive."""
@@ -367,18 +247,33 @@ class Run:
         """Write what the run leaves; the summary comes last, as the mark of a finished run."""
         for line in results.final_lines(self.results):
             log.info(line)
-        summary = self.results.summary(self._seconds(), peak_mb(self.device), self.learner.tunable_ratio())
         folder = self.place.folder
+        verified = self._verify() if self.pairs else {}
+        summary = self.results.summary(self._seconds(), peak_mb(self.device), self.learner.tunable_ratio()) | verified
         title = f"{self.config.model_name} on {self.config.dataset}, {self.config.convnet_type}, seed {self.seed}"
-        for name, (tensors, notes) in self.learner.products(self.sessions[-1]).items():
-            write_tensors(folder / name, tensors, notes)
-        plots.curves(folder / "curves.png", self.results)
-        if any(row.request for row in self.results.sessions):
-            request_plots.requests(folder / "requests.png", self.results)
+        for name, write in self.learner.products(self.sessions[-1]).items():
+            write(folder / name)
+        self._draw(folder)
         self.checkpoint.drop_phases()
         tables.write_tables(folder, self.results, summary, title, shlex.join(["python", *sys.argv]))
         log.info("Tables, figures and the checkpoint are in %s", folder)
         return summary
+
+    def _draw(self, folder: Path) -> None:
+        plots.curves(folder / "curves.png", self.results)
+        if self.results.forgets:
+            request_plots.requests(folder / "requests.png", self.results)
+        if any(group_plots.norms(row) for row in self.results.sessions):
+            group_plots.heat_map(folder / "groups.png", self.results)
+
+    def _verify(self) -> dict[str, float]:
+        """The last model's verification of the pairs, with its curve."""
+        scores = similarities(self.learner, self.pairs)
+        figures = verification(scores, self.pairs.same)
+        log.info("Verification: %s", ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+        rates = roc(scores, self.pairs.same)
+        plots.roc(self.place.folder / "roc.png", *rates, figures["verification_auc"])
+        return figures
 
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.started

@@ -14,8 +14,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from models.build import build
 from models.evaluation import score
-from trainer import build
 from utils.checkpoint import RunCheckpoint
 from utils.config import config_hash, load_config
 from utils.errors import CheckpointError

@@ -101,7 +101,7 @@ class KnowledgeTracingLearner(AdapterLearner):
         """The plain names of all classes seen; without a text tower the rows they were recalled as, or taught."""
         if isinstance(self.model.backbone, ClipBackbone):
             return self.model.known_rows("fine", [session.order.fine[label] for label in session.seen])
-        return self.model.head("fine").weight
+        return self.model.head("fine").weight[:, : self.model.backbone.dim]  # the bias of a linear row is no direction
 
     def _unlearn(self, session: Session, features: Tensor) -> Phase:
         """The adapters alone, by the loss of the request; over a CLIP by the rows and by the plain names alike."""

@@ -1,7 +1,8 @@
 """What every method is: a generator of phases over one model."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -12,7 +13,7 @@ from data.sessions import Session
 from utils.errors import DivergenceError
 from utils.loop import Batch, Phase, Recipe, Stream, gather
 
-Product = tuple[dict[str, Tensor], dict[str, str]]
+Product = Callable[[Path], None]  # writes one file or folder at the path it is given
 
 
 class Learner(ABC):
@@ -64,7 +65,11 @@ class Learner(ABC):
         self.model.load_trainable_state(state)
 
     def products(self, session: Session) -> dict[str, Product]:
-        """Files worth keeping after the last session: name → (tensors, metadata)."""
+        """What is worth keeping after the last session: name of a file or folder → what writes it."""
+        return {}
+
+    def figures(self, session: Session) -> dict[str, float]:
+        """Figures of a session that the learner alone can tell, asked for after its last phase: name → value."""
         return {}
 
     def tunable_ratio(self) -> float:

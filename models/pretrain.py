@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from convs.clip import ClipBackbone
+from convs.heads import MARGINS, Margin
 from convs.model import LEVELS, Model, freeze
 from data.sessions import ClassOrder, Session
 from models.learner import Learner, Product
-from utils.errors import ConfigError
+from utils.checkpoint import write_tensors
+from utils.errors import ConfigError, nearest
 from utils.loop import Batch, Phase, Recipe, Stream
 from utils.losses import contrastive, same
 from utils.streams import TensorStream
@@ -21,20 +24,35 @@ class PretrainLearner(Learner):
     """One session over all classes, from random or given weights.
 
     A CLIP is trained by contrast at both levels of names: every step words each class of the batch anew, by a random
-    template and now and then by an alias. A ViT is trained by cross-entropy at both levels.
+    template and now and then by an alias. A ViT is trained by the loss of its margin head, at both levels where the set
+    has two.
 
     Args:
         model, first, later: see `Learner`.
         tune: `all`, or `text`: the image tower is locked and its un-augmented features are computed once.
         alias_share: how often a class is called by an alias, where it has one.
+        margin_head: a key of `convs.heads.MARGINS`, for a ViT; `softmax` is the cross-entropy.
+        margin: the head's margin; 0: its own.
 
     Raises:
-        ConfigError: another `tune`, `text` without a text tower, or a session that leaves classes to later ones.
+        ConfigError: another `tune`, `text` without a text tower, a margin that the head does not know, or a session
+            that leaves classes to later ones.
 
-    Source: Radford et al., CLIP, ICML 2021; Zhai et al., LiT, CVPR 2022 (`tune: text`); two levels of captions ours.
+    Source: Radford et al., CLIP, ICML 2021; Zhai et al., LiT, CVPR 2022 (`tune: text`); margin heads as in Zhong &
+    Deng, arXiv 2103.14803 (2021); two levels of captions ours.
     """
 
-    def __init__(self, model: Model, first: Recipe, later: Recipe, *, tune: str = "all", alias_share: float = 0.25):
+    def __init__(
+        self,
+        model: Model,
+        first: Recipe,
+        later: Recipe,
+        *,
+        tune: str = "all",
+        alias_share: float = 0.25,
+        margin_head: str = "softmax",
+        margin: float = 0.0,
+    ):
         super().__init__(model, first, later)
         self.alias_share, self.locked = alias_share, tune == "text"
         if tune not in ("all", "text"):
@@ -43,6 +61,17 @@ class PretrainLearner(Learner):
             raise ConfigError("key 'tune': \"text\" needs a text tower; choose a CLIP or \"lit:…\" as 'convnet_type'")
         if self.locked:
             freeze(model.backbone.net.visual)
+        self.head, self.margin = self._margin_head(margin_head, margin)
+
+    def _margin_head(self, name: str, margin: float) -> tuple[Margin, float]:
+        if name not in MARGINS:
+            raise ConfigError(f"key 'margin_head': no head '{name}'{nearest(name, MARGINS)}")
+        head = MARGINS[name]
+        if name != "softmax" and isinstance(self.model.backbone, ClipBackbone):
+            raise ConfigError(f"key 'margin_head': an image–text model is trained by contrast, not by '{name}'")
+        if margin and head.margin is None:
+            raise ConfigError(f"key 'margin': the head '{name}' has no margin; leave it out or choose another head")
+        return head, margin or head.margin or 0.0
 
     def phases(self, session: Session) -> Iterator[Phase]:
         """One phase; the classifier rows of a CLIP are worded from its text tower afterwards."""
@@ -56,13 +85,21 @@ class PretrainLearner(Learner):
             yield self._supervise(session)
 
     def _grow(self, order: ClassOrder) -> None:
-        for level in LEVELS:
+        for level in self._levels(order):
             self.model.grow(level, getattr(order, level))
 
+    def _levels(self, order: ClassOrder) -> tuple[str, ...]:
+        """The levels that get rows: a ViT's coarse ones say nothing new where the names are the fine ones."""
+        return LEVELS if order.two_levels or isinstance(self.model.backbone, ClipBackbone) else ("fine",)
+
     def _supervise(self, session: Session) -> Phase:
+        levels, scale = self._levels(session.order), self.model.scale
+
         def loss(batches: dict[str, Batch]) -> dict[str, Tensor]:
-            logits = self.model(batches["train"]["image"]).logits
-            return {level: F.cross_entropy(logits[level], batches["train"][level]) for level in LEVELS}
+            batch = batches["train"]
+            features = self.model.backbone(batch["image"])
+            cosines = {level: self.model.head(level)(features) for level in levels}
+            return {level: self.head.loss(cosines[level], batch[level], scale, self.margin) for level in levels}
 
         streams = {"train": session.stream("train")}
         return Phase("supervise", self.model, streams, loss, self._moved(), self.recipe(session))
@@ -104,10 +141,11 @@ class PretrainLearner(Learner):
         """`weights.safetensors`: the tower in fp16 and, for a ViT, its rows; loads as `weights` of a config."""
         tensors = {f"net.{name}": value for name, value in self.model.backbone.net.state_dict().items()}
         if not isinstance(self.model.backbone, ClipBackbone):
-            tensors |= {f"heads.{level}": head.weight for level, head in self.model.heads.items()}
-        names = {level: list(getattr(session.order, level)) for level in LEVELS}
+            tensors |= {f"heads.{level}": rows for level, rows in self.model.rows().items()}
+        names = {level: list(getattr(session.order, level)) for level in self._levels(session.order)}
         half = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
-        return {"weights.safetensors": (half, {"classes": json.dumps(names, ensure_ascii=False)})}
+        notes = {"classes": json.dumps(names, ensure_ascii=False)}
+        return {"weights.safetensors": partial(write_tensors, tensors=half, notes=notes)}
 
 
 def _alias(name: str, order: ClassOrder) -> str:

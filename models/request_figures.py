@@ -170,7 +170,13 @@ def _changes(
     names, parents = session.order, session.order.parents
     return tuple(
         ClassChange(
-            names.fine[label], names.coarse[parents[label]], role[label], counts[label], before[label], after[label]
+            names.fine[label],
+            names.coarse[parents[label]],
+            role[label],
+            counts[label],
+            before[label],
+            after[label],
+            missing=label in session.missing,
         )
         for label in session.seen
     )

@@ -36,17 +36,27 @@ def tuned_part(
     Raises:
         ConfigError: `text` without a text tower.
     """
-    freeze(model)
     if tune == "adapter":
         groups = inject_adapters(model.backbone, ffn_num, adapter_scale, adapter_dropout)
     elif tune == "lora":
         groups = inject_lora(model.backbone, lora_rank, lora_alpha)
     else:
         groups = [_towers(model, tune)]
+    return unfrozen(model, groups)
+
+
+def unfrozen(model: Model, groups: list[list[nn.Parameter]]) -> list[nn.Parameter]:
+    """Freeze a model but for groups of its parameters, which are returned as one list."""
+    freeze(model)
     part = [parameter for group in groups for parameter in group]
     for parameter in part:
         parameter.requires_grad_(True)
     return part
+
+
+def tower(model: Model) -> list[nn.Parameter]:
+    """Freeze a model but for its image tower, whose parameters are returned."""
+    return unfrozen(model, [_towers(model, "image")])
 
 
 def _towers(model: Model, tune: str) -> list[nn.Parameter]:

@@ -1,5 +1,6 @@
 """What the README shows works as it stands there."""
 
+import json
 import re
 
 import pytest
@@ -7,8 +8,8 @@ import torch
 
 from models import LEARNERS
 from tests.support import ROOT
-from utils.config import load_config
-from utils.requests import Forget
+from utils.config import Config, load_config
+from utils.requests import Forget, expand_requests
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -31,11 +32,13 @@ def test_the_example_method_learns_two_sessions(tiny_model, tiny_sessions, recip
 
 
 def test_the_example_experiment_loads(tmp_path):
-    experiment, _, record = blocks("json")
+    experiment, _, tasks, record = blocks("json")
     (tmp_path / "x.json").write_text(experiment)
     config = load_config(tmp_path / "x.json").config
     assert config.model_name in LEARNERS and config.seed == (1993, 1996, 1997)
     assert set(re.findall(r'"(\w+)":', record)) == {"img_path", "coarse_label", "fine_label"}
+    names = {key: getattr(config, key) for key in ("dataset", "model_name", "convnet_type")}
+    assert [request.classes for request in expand_requests(Config(**names, **json.loads(tasks)), 100)] == [20] * 4
 
 
 def test_the_example_request_parses():

@@ -30,7 +30,7 @@ def test_an_unknown_name_offers_others(name, hint):
 def test_only_what_the_constructor_takes_is_accepted():
     options = {"ffn_num": 3, "margin": 0.1, "tune": "text", "dataset": "cars", "model_name": "adapter"}
     assert accepted("adapter", options) == {"ffn_num": 3, "margin": 0.1}
-    assert accepted("pretrain", options) == {"tune": "text"}
+    assert accepted("pretrain", options) == {"tune": "text", "margin": 0.1}
     assert accepted("finetune", options) == {}
 
 

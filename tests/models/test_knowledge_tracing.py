@@ -539,6 +539,19 @@ def test_a_vit_that_brought_rows_and_learned_others(toymini, build):
     assert phases == [["adapt"], ["forget", "realign"], ["forget", "realign"]]
 
 
+@pytest.mark.parametrize("level", ["fine", "coarse"])
+def test_a_vit_whose_weights_have_a_linear_classifier(toymini, build, level):
+    """Its retained classes are made of w, not of w and the bias."""
+    manager = cut(toymini, REQUESTS[level])
+    model = shipped("tiny_vit")
+    for level, head in model.backbone.trained_heads.items():
+        rows = torch.cat([10 * F.normalize(head.rows.float(), dim=-1), torch.ones(len(head.rows), 1)], dim=1)
+        model.backbone.trained_heads[level] = type(head)(head.names, rows)
+    learner = build(knowing(model, manager))
+    assert learner.model.rows()["fine"].shape[1] == model.backbone.dim + 1
+    assert step_through(learner, manager.sessions()[0]) == ["forget", "realign"]
+
+
 # learned again
 
 

@@ -4,13 +4,18 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from convs.clip import build_clip
+from convs.factory import build_backbone
 from convs.model import Model
 from convs.vit import build_vit
+from data.manager import DataManager
+from data.transforms import test_transform as plain_transform
+from data.transforms import train_transform
 from models.pretrain import PretrainLearner
-from utils.checkpoint import write_tensors
 from utils.errors import ConfigError
+from utils.requests import LearnRequest
 from utils.streams import TensorStream
 
 
@@ -156,10 +161,11 @@ def halved(net) -> dict[str, torch.Tensor]:
 
 
 def saved(learner, session, folder):
-    ((name, (tensors, notes)),) = learner.products(session).items()
+    ((name, write),) = learner.products(session).items()
     assert name == "weights.safetensors"
+    write(folder / name)
+    tensors = load_file(folder / name)
     assert {value.dtype for value in tensors.values() if value.is_floating_point()} == {torch.float16}
-    write_tensors(folder / name, tensors, notes)
     return str(folder / name)
 
 
@@ -196,3 +202,94 @@ def test_a_locked_towers_file_loads_back(small_lit, recipe, session, train, tmp_
     assert moved and not any(".visual." in name for name in moved)
     loaded = build_clip("lit:test_vit", saved(learner, session, tmp_path), 64)
     assert_same(loaded.net, halved(backbone.net))
+
+
+def first_terms(learner, session) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The losses of the first phase's first batch, and the batch, and the model's logits of it."""
+    phase = next(learner.phases(session))
+    learner.model.eval()
+    batch = next(phase.streams["train"].batches(6, 0))
+    return phase.loss({"train": batch}), batch, learner.model(batch["image"]).logits
+
+
+@torch.no_grad()
+def test_without_a_margin_it_is_the_cross_entropy_to_the_last_bit(build, session):
+    terms, batch, logits = first_terms(build("tiny_vit"), session)
+    assert terms.keys() == {"fine", "coarse"}
+    for level, value in terms.items():
+        assert torch.equal(value, torch.nn.functional.cross_entropy(logits[level], batch[level]))
+
+
+@pytest.mark.parametrize(
+    ("head", "margin", "used"), [("cosface", 0.0, 0.35), ("cosface", 0.1, 0.1), ("arcface", 0.0, 0.5)]
+)
+@torch.no_grad()
+def test_a_margin_head_raises_the_loss_of_both_levels_and_leaves_the_logits(build, session, head, margin, used):
+    terms, batch, logits = first_terms(build("tiny_vit", margin_head=head, margin=margin), session)
+    for level, value in terms.items():
+        total = 0.0
+        for row, label in zip(logits[level].double().tolist(), batch[level].tolist(), strict=True):
+            cosine = row[label] / 20
+            lowered = list(row)
+            lowered[label] = 20 * (cosine - used if head == "cosface" else math.cos(math.acos(cosine) + used))
+            total += math.log(math.fsum(map(math.exp, lowered))) - lowered[label]
+        assert value.item() == pytest.approx(total / 6, rel=1e-5)
+
+
+@torch.no_grad()
+def test_sface_weighs_every_cosine(build, session):
+    terms, batch, logits = first_terms(build("tiny_vit", margin_head="sface"), session)
+    total = 0.0
+    for row, label in zip(logits["fine"].double().tolist(), batch["fine"].tolist(), strict=True):
+        for column, logit in enumerate(row):
+            angle = math.acos(logit / 20)
+            pull, push = 1 / (1 + math.exp(-80 * (angle - 0.8))), 1 / (1 + math.exp(80 * (angle - 1.22)))
+            total += -pull * logit if column == label else push * logit
+    assert terms["fine"].item() == pytest.approx(total / 6, rel=1e-3)  # the steep sigmoids see the fp32 angles
+
+
+@pytest.mark.parametrize("head", ["cosface", "arcface", "sface"])
+def test_every_margin_head_trains(build, session, train, head):
+    learner = build("tiny_vit", margin_head=head)
+    assert train(learner, session) == {"supervise": parameters(learner)}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("tiny_vit", {"margin_head": "cosfce"}, "key 'margin_head': no head 'cosfce'; did you mean 'cosface'"),
+        ("tiny_vit", {"margin_head": "sface", "margin": 0.2}, "key 'margin': the head 'sface' has no margin"),
+        ("tiny_vit", {"margin": 0.2}, "key 'margin': the head 'softmax' has no margin"),
+        ("tiny_clip", {"margin_head": "arcface"}, "key 'margin_head': an image–text model is trained by contrast"),
+    ],
+)
+def test_heads_and_margins_that_do_not_go_together(build, name, options, message):
+    with pytest.raises(ConfigError, match=message):
+        build(name, **options)
+
+
+@pytest.fixture
+def one_level(draw_set, tmp_path):
+    """A session over classes whose coarse names are their fine ones."""
+    indexed = draw_set(tmp_path, (("ann", "ann"), ("bo", "bo"), ("cy", "cy")))
+    look = (64, (0.5,) * 3, (0.5,) * 3, "bilinear")
+    transforms = {"train": train_transform(*look), "test": plain_transform(*look, 1.0)}
+    return DataManager(indexed, [LearnRequest(classes=3)], shuffle=False, **transforms).sessions()[0]
+
+
+def test_where_both_levels_have_the_same_names_one_is_trained(build, one_level, train, tmp_path):
+    learner = build("tiny_vit", margin_head="cosface")
+    assert train(learner, one_level) == {"supervise": parameters(learner)}
+    assert {level: len(head) for level, head in learner.model.heads.items()} == {"fine": 3, "coarse": 0}
+    heads = build_vit("tiny_vit", saved(learner, one_level, tmp_path)).trained_heads
+    assert {level: head.names for level, head in heads.items()} == {"fine": ("ann", "bo", "cy")}
+
+
+def test_a_face_transformer_is_trained_and_loads_back(recipe, one_level, train, tmp_path):
+    torch.manual_seed(0)
+    model = Model(build_backbone("face_vit_small", "random", 64), scale=64.0)
+    learner = PretrainLearner(model, recipe(lr=1e-3, optimizer="adamw"), recipe(), margin_head="arcface")
+    assert train(learner, one_level) == {"supervise": parameters(learner)}
+    backbone = build_backbone("face_vit_small", saved(learner, one_level, tmp_path), 64)
+    assert_same(backbone.net, halved(model.backbone.net))
+    assert backbone.trained_heads.keys() == {"fine"}
