@@ -1,5 +1,6 @@
 """The adapter learner's forget sessions: exemplars of the concept, no retained image."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar
 
@@ -14,9 +15,10 @@ from models.adapter import AdapterLearner, moved
 from models.exemplars import check_rivals, exemplar_fields, original_fields, request_fields, request_terms
 from models.unlearn_losses import build_loss
 from models.wording import Rows, ensemble_rows, worded_rows
-from utils.gaussians import ClassStatistics, cross_modal_statistics, pooled_factor
+from utils.gaussians import ClassStatistics, cross_modal_statistics, pooled_factor, text_error
 from utils.held import Held
 from utils.loop import Batch, Phase, Recipe
+from utils.losses import relative_drift, without_direction
 from utils.streams import DrawnStream, JoinedStream
 
 SHRINK = 1.0  # τ: a prototype moves in full only where the exemplars around it weigh much more
@@ -29,6 +31,8 @@ class KnowledgeTracingLearner(AdapterLearner):
         model, first, later, forget: see `Learner`.
         unlearn_loss: name of the loss on the exemplars, see `build_loss`.
         kl_fine, kl_coarse, npo_beta, margin_fine, margin_coarse: its settings; None is its own default.
+        feature_weight: of how far the exemplars' features move, see `relative_drift`. The KLs leave directions free in
+            which no known name lies; without a bound other classes, and names of other sets, drift along them.
         options: see `AdapterLearner`. `ssca` also turns the correction in forget sessions, `ca` the realignment.
 
     Source: ours; the losses are those of Tan & Gong, Knowledge-Tracing Unlearning, 2025, the learn sessions those of
@@ -50,9 +54,11 @@ class KnowledgeTracingLearner(AdapterLearner):
         npo_beta: float | None = None,
         margin_fine: float | None = None,
         margin_coarse: float | None = None,
+        feature_weight: float = 0.0,
         **options,
     ):
         super().__init__(model, first, later, forget, **options)
+        self.feature_weight = feature_weight
         margins = {"margin_fine": margin_fine, "margin_coarse": margin_coarse}
         self.rule = build_loss(unlearn_loss, kl_fine=kl_fine, kl_coarse=kl_coarse, npo_beta=npo_beta, **margins)
 
@@ -68,13 +74,13 @@ class KnowledgeTracingLearner(AdapterLearner):
         """Forget; then correct, realign and erase."""
         plain = session.stream("plain")
         labels, before = plain.labels("fine"), self.features(plain)
-        retained = self._retained(session, before, labels)
+        retained = start = self._retained(session, before, labels)
         yield self._unlearn(session, before)
         after = self.features(plain)
         if self.ssca and retained:
-            width = self._width(before, labels)
-            retained = moved(retained, before, after, width, floor=0.0, shrink=SHRINK)
+            retained = self._followed(session, retained, before, after, labels)
         if self.ca and retained:
+            self._move_rows(start, retained, before.norm(dim=1).mean())
             yield self._realign(session, retained, self._seen_again(session, after, labels))
         self._erase(session, retained)
 
@@ -96,6 +102,40 @@ class KnowledgeTracingLearner(AdapterLearner):
             rows, features, labels, classes, ridge, parents=parents, session=last_lesson(session)
         )
 
+    def _followed(
+        self, session: Session, retained: Mapping[int, ClassStatistics], before: Tensor, after: Tensor, labels: Tensor
+    ) -> dict[int, ClassStatistics]:
+        """The classes to keep, corrected by the drift of the exemplars around them.
+
+        Classes made of text are known less well, so their kernel is wider by the error of that guess; and what an
+        exemplar moves along its own name is the forgetting itself, which they do not follow.
+        """
+        width, kernel = self._width(before, labels), {"floor": 0.0, "shrink": SHRINK}
+        taught = {label: item for label, item in retained.items() if label in self.statistics}
+        made = {label: item for label, item in retained.items() if label not in taught}
+        found = moved(taught, before, after, width, **kernel) if taught else {}
+        if made:
+            rows = F.normalize(self._pretrained_rows(session), dim=-1).cpu()
+            drift = without_direction(after - before, rows[labels])
+            wider = math.hypot(width, text_error(rows, before, labels))
+            found |= moved(made, before, before + drift, wider, **kernel)
+        return {label: found[label] for label in retained}
+
+    @torch.no_grad()
+    def _move_rows(
+        self, before: Mapping[int, ClassStatistics], after: Mapping[int, ClassStatistics], norm: Tensor
+    ) -> None:
+        """Rows of classes that were never taught go along with their prototypes.
+
+        They were right for images that nobody has seen; samples drawn around a guess of these would bend them to it.
+        """
+        head = self.model.head("fine")
+        if head.width != self.model.backbone.dim:
+            return  # a linear classifier's rows are no directions
+        for label in (label for label in before if label not in self.statistics):
+            row, drift = head.weight[label], after[label].mean - before[label].mean
+            head.replace({label: row + row.norm() * drift.to(row) / norm.to(row)})
+
     @torch.no_grad()
     def _pretrained_rows(self, session: Session) -> Tensor:
         """The plain names of all classes seen; without a text tower the rows they were recalled as, or taught."""
@@ -107,7 +147,7 @@ class KnowledgeTracingLearner(AdapterLearner):
         """The adapters alone, by the loss of the request; over a CLIP by the rows and by the plain names alike."""
         sources = self._sources(session)
         originals = {source: rows for source, (rows, _) in sources.items()}
-        fields = exemplar_fields(self.model, session, features, originals)
+        fields = exemplar_fields(self.model, session, features, originals) | {"feature.before": features}
 
         def loss(batches: dict[str, Batch]) -> dict[str, Tensor]:
             batch = batches["forget"]
@@ -116,7 +156,10 @@ class KnowledgeTracingLearner(AdapterLearner):
                 request_terms(self.rule, session, self.model.logits(image, rows()), batch, source)
                 for source, (_, rows) in sources.items()
             ]
-            return {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+            terms = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+            if self.feature_weight:
+                terms["features"] = self.feature_weight * relative_drift(image, batch["feature.before"])
+            return terms
 
         streams = {"forget": JoinedStream(session.stream("forget"), session.stream("plain").items, fields)}
         return Phase("forget", self.model, streams, loss, self._adapters(), self.forget)
@@ -140,7 +183,10 @@ class KnowledgeTracingLearner(AdapterLearner):
     def _realign(
         self, session: Session, retained: Mapping[int, ClassStatistics], gone: Mapping[int, ClassStatistics]
     ) -> Phase:
-        """The rows alone: retained classes are recognised, forgotten ones are not, their parents still are."""
+        """The rows alone: retained classes are recognised, forgotten ones are not, their parents still are.
+
+        Rows of classes that were never taught stay; see `_move_rows`.
+        """
 
         def loss(batches: dict[str, Batch]) -> dict[str, Tensor]:
             kept, lost = batches["retained"], batches["gone"]
@@ -151,9 +197,15 @@ class KnowledgeTracingLearner(AdapterLearner):
             return terms | ({"parent": _parent_loss(logits["coarse"], lost)} if "coarse" in logits else {})
 
         streams = {"retained": self._drawn(retained, last_lesson(session)), "gone": self._drawn_gone(session, gone)}
-        held = Held(self._rows(set(session.seen) - set(session.past), session))
+        held = Held(self._realigned(session))
         parameters = self.model.heads.parameters()
         return Phase("realign", self.model, streams, loss, parameters, self._alignment(), None, held)
+
+    def _realigned(self, session: Session) -> list[tuple[torch.nn.Parameter, Tensor]]:
+        """All rows, with masks of those that move."""
+        fine = {*session.classes, *(label for label in session.alive if label in self.statistics)}
+        labels = {"fine": fine, "coarse": session.order.coarse_of((*session.classes, *session.alive))}
+        return [part for level in LEVELS for part in self.model.head(level).movable(labels[level])]
 
     def _drawn_gone(self, session: Session, gone: Mapping[int, ClassStatistics]) -> DrawnStream:
         """Features of the forgotten classes, with what the loss of the request needs."""

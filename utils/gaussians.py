@@ -115,6 +115,22 @@ def cross_modal_statistics(
     }
 
 
+def text_error(rows: Tensor, features: Tensor, labels: Tensor) -> float:
+    """How far classes stand from where `cross_modal_statistics` would put them, judged by classes of which there are
+    images: the root of the mean squared distance.
+
+    Args:
+        rows: text features of unit norm, of all classes, [C, D].
+        features: raw image features of some classes, [N, D], N ≥ 1.
+        labels: their classes as positions in `rows`, [N].
+
+    Source: ours.
+    """
+    made = cross_modal_statistics(rows, features, labels, labels.unique().tolist(), 0.0)
+    errors = [item.mean - features[labels == label].mean(0) for label, item in made.items()]
+    return torch.stack(errors).square().sum(1).mean().sqrt().item()
+
+
 def pooled_factor(features: Tensor, labels: Tensor) -> Tensor:
     """The factor of the covariance that several classes share: that of the features around their own class means.
 

@@ -149,3 +149,25 @@ def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """
     new, old = F.log_softmax(logits / temperature, 1), F.log_softmax(teacher / temperature, 1)
     return F.kl_div(new, old, reduction="batchmean", log_target=True)
+
+
+def relative_drift(after: Tensor, before: Tensor) -> Tensor:
+    """How far features have moved, squared, in units of their own length: mean ‖f' − f‖² / ‖f‖².
+
+    Args:
+        after: features now, [B, D].
+        before: the same examples' features before, [B, D]; none is zero.
+
+    Source: ours.
+    """
+    return ((after - before).square().sum(1) / before.square().sum(1)).mean()
+
+
+def without_direction(vectors: Tensor, directions: Tensor) -> Tensor:
+    """Vectors without what they have along others, row by row.
+
+    Args:
+        vectors: [N, D].
+        directions: of unit norm, [N, D].
+    """
+    return vectors - (vectors * directions).sum(1, keepdim=True) * directions

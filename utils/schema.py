@@ -238,6 +238,9 @@ class Config(BaseModel):
         None, description="weight of the KL to the original on fine logits; null: the loss's own"
     )
     kl_coarse: NotNegative | None = Field(None, description="the same on coarse logits")
+    feature_weight: NotNegative = Field(
+        0.0, description="adapter: weight of how far a forget session moves the exemplars' features"
+    )
     npo_beta: Above0 = Field(0.5, description="inverse temperature β of NPO")
     margin_fine: NotNegative = Field(
         2.0, description="hinge: by how much another class must lead the forgotten one, in units of the logits"

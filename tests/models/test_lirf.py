@@ -37,7 +37,7 @@ def known(indexed, level: str, backbone: str):
         return served(indexed, level, backbone)
     manager = cut(indexed, REPLAYS[level])
     torch.manual_seed(0)
-    model = Model(build_face(backbone, "random")).eval()
+    model = Model(build_face(backbone, "random", 64)).eval()
     for name in ("fine", "coarse"):
         model.grow(name, getattr(manager.order, name))
     return manager.sessions()[0], model

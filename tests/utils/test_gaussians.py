@@ -17,6 +17,7 @@ from utils.gaussians import (
     median_spread,
     pooled_factor,
     shifted_means,
+    text_error,
 )
 
 
@@ -303,3 +304,14 @@ def test_spread_measures_do_not_see_where_the_classes_lie():
     elsewhere = x + 50.0 * labels[:, None]
     assert median_spread(elsewhere, labels) == pytest.approx(median_spread(x, labels), rel=1e-9)
     assert mean_variance(elsewhere, labels) == pytest.approx(mean_variance(x, labels), rel=1e-9)
+
+
+def test_text_error_by_hand():
+    rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+    features = torch.tensor([[4.0, 0.0], [2.0, 0.0], [0.0, 5.0]])
+    labels = torch.tensor([0, 0, 1])
+    norm = (4 + 2 + 5) / 3
+    gap = [(6 - 2 * norm) / 3, (5 - norm) / 3]
+    first = (norm + gap[0] - 3) ** 2 + gap[1] ** 2
+    second = gap[0] ** 2 + (norm + gap[1] - 5) ** 2
+    assert text_error(rows, features, labels) == pytest.approx(((first + second) / 2) ** 0.5, rel=1e-6)

@@ -6,7 +6,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from utils.losses import arcface, contrastive, cosface, distillation, elementwise_kl, same, sface, without_true
+from utils.losses import (
+    arcface,
+    contrastive,
+    cosface,
+    distillation,
+    elementwise_kl,
+    relative_drift,
+    same,
+    sface,
+    without_direction,
+    without_true,
+)
 
 
 def cosface_by_hand(logits, labels, margin):
@@ -255,3 +266,20 @@ def test_arcfaces_gradient_is_that_of_the_turned_angle():
     share = 1 / (1 + math.exp(4 * math.cos(angle + 0.5) - 4 * 0.1))  # softmax of the other class
     assert slope[0, 1].item() == pytest.approx(4 * share)
     assert slope[0, 0].item() == pytest.approx(-4 * share * math.sin(angle + 0.5) / math.sin(angle))
+
+
+# drift
+
+
+def test_relative_drift_by_hand():
+    before = torch.tensor([[3.0, 4.0], [0.0, 2.0]], dtype=torch.float64)
+    after = torch.tensor([[3.0, 9.0], [1.0, 2.0]], dtype=torch.float64)
+    assert relative_drift(after, before).item() == pytest.approx((25 / 25 + 1 / 4) / 2)
+    assert relative_drift(before, before).item() == 0
+
+
+def test_without_direction_by_hand():
+    vectors = torch.tensor([[2.0, 3.0], [1.0, 1.0]], dtype=torch.float64)
+    directions = torch.tensor([[1.0, 0.0], [0.6, 0.8]], dtype=torch.float64)
+    found = without_direction(vectors, directions)
+    assert torch.allclose(found, torch.tensor([[0.0, 3.0], [1 - 1.4 * 0.6, 1 - 1.4 * 0.8]], dtype=torch.float64))
