@@ -16,6 +16,7 @@ from utils.schema import Config
 DATASET = "toymini"
 CLASSES = 12  # fine classes of the miniature, 4 makes of 3 models
 SESSIONS = 4  # as many as are kept
+TASKS = 2  # the same of requests that are all alike: the second has the first behind it
 
 
 def smoke(config: Config, is_clip: Callable[[str], bool]) -> Config:
@@ -63,7 +64,7 @@ def _short_stream(config: Config) -> dict[str, Any]:
     if config.sessions is not None:
         return {"sessions": _short_sessions(expand(config.sessions))}
     if config.num_tasks is not None:
-        stream = {"num_tasks": min(config.num_tasks, SESSIONS), "num_of_first_cls": None, "per_forget_cls": 1}
+        stream = {"num_tasks": min(config.num_tasks, TASKS), "num_of_first_cls": None, "per_forget_cls": 1}
         return stream | {"open_cls_num": min(config.open_cls_num, 1)}
     if config.increment is None:
         return {"init_cls": CLASSES}
