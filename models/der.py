@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from typing import ClassVar
 
 from torch import Tensor
 
 from data.sessions import Session
-from models.replay import ReplayLearner
+from models.replay import TaughtLearner
 from utils.loop import Batch, Phase
 
 
-class DERLearner(ReplayLearner):
+class DERLearner(TaughtLearner):
     """CE(forget, wrong names) + λ·Σ_b‖e_b − e_b of the teacher‖², e the raw embeddings of retained images.
 
     The sum runs over the batch, so λ refers to its size. PyCIL's `der` is another method: dynamically expandable
@@ -31,11 +30,6 @@ class DERLearner(ReplayLearner):
     def __init__(self, *context, reg_weight: float | None = None, **options):
         super().__init__(*context, **options)
         self.reg_weight = self.usual_weight if reg_weight is None else reg_weight
-
-    def phases(self, session: Session) -> Iterator[Phase]:
-        """One phase; an epoch is a pass over the exemplars."""
-        streams = {name: self.taught(session, name) for name in ("forget", "retain")}
-        yield Phase("forget", self.model, streams, partial(self.loss, session), self.part, self.forget)
 
     def loss(self, session: Session, batches: dict[str, Batch]) -> dict[str, Tensor]:
         """The weighted terms of a step."""

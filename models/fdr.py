@@ -1,17 +1,14 @@
 """Function distance regularisation: wrong names for what goes, the logits of the model before for what stays."""
 
-from collections.abc import Iterator
-from functools import partial
-
 import torch
 from torch import Tensor
 
 from data.sessions import Session
-from models.replay import ReplayLearner
-from utils.loop import Batch, Phase
+from models.replay import TaughtLearner
+from utils.loop import Batch
 
 
-class FDRLearner(ReplayLearner):
+class FDRLearner(TaughtLearner):
     """CE(forget, wrong names) + λ·mean_b‖z_b − z_b of the teacher‖₂ on the logits of retained images.
 
     The norm is not squared; where student and teacher agree, as at the first step, torch gives it the gradient 0.
@@ -27,11 +24,6 @@ class FDRLearner(ReplayLearner):
     def __init__(self, *context, reg_weight: float | None = None, **options):
         super().__init__(*context, **options)
         self.reg_weight = 50.0 if reg_weight is None else reg_weight
-
-    def phases(self, session: Session) -> Iterator[Phase]:
-        """One phase; an epoch is a pass over the exemplars."""
-        streams = {name: self.taught(session, name) for name in ("forget", "retain")}
-        yield Phase("forget", self.model, streams, partial(self.loss, session), self.part, self.forget)
 
     def loss(self, session: Session, batches: dict[str, Batch]) -> dict[str, Tensor]:
         """The weighted terms of a step."""

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convs.lora import deltas, inject_lora, lora_groups, lora_places, merge_lora
-from convs.model import Model, Output
+from convs.model import Output
 from convs.peft_files import Factors, factors, write_lora
 from data.sessions import Session
 from models.learner import Product
 from models.replay import ReplayLearner
 from models.tuning import unfrozen
 from utils.errors import ConfigError
-from utils.loop import Batch, Phase, Recipe
+from utils.loop import Batch, Phase
 from utils.losses import distillation
 
 Loss = Callable[[dict[str, Batch]], dict[str, Tensor]]
@@ -32,7 +32,7 @@ class GSLoRALearner(ReplayLearner):
     BND must be in reach: with cosine logits of scale s the CE of C classes cannot exceed about 2s + log C.
 
     Args:
-        model, first, later, forget: see `Learner`.
+        context, options: see `Learner`.
         lora_rank, lora_alpha, lora_pos: of the LoRAs, see `inject_lora`.
         group_type: what one group is, see `lora_groups`.
         group_alpha: α.
@@ -50,11 +50,7 @@ class GSLoRALearner(ReplayLearner):
 
     def __init__(
         self,
-        model: Model,
-        first: Recipe,
-        later: Recipe,
-        forget: Recipe | None = None,
-        *,
+        *context,
         lora_rank: int = 8,
         lora_alpha: float = 1.0,
         lora_pos: str = "ffn",
@@ -65,10 +61,11 @@ class GSLoRALearner(ReplayLearner):
         bnd: float = 105.0,
         cl_beta_list: tuple[float, ...] = (0.2,),
         lora_files: bool = False,
+        **options,
     ):
         self.lora = {"rank": lora_rank, "alpha": lora_alpha, "position": lora_pos}
-        super().__init__(model, first, later, forget)
-        self.groups = lora_groups(model.backbone, group_type)
+        super().__init__(*context, **options)
+        self.groups = lora_groups(self.model.backbone, group_type)
         self.alpha, self.alpha_epoch, self.proximal = group_alpha, group_alpha_epoch, group_lasso == "proximal"
         self.bnd, self.betas, self.lora_files = bnd, cl_beta_list, lora_files
         self.norms: dict[str, float] = {}

@@ -96,7 +96,7 @@ class KnowledgeTracingLearner(AdapterLearner):
     def _made_of_text(
         self, session: Session, classes: list[int], features: Tensor, labels: Tensor
     ) -> dict[int, ClassStatistics]:
-        rows = F.normalize(self._pretrained_rows(session), dim=-1).cpu()
+        rows = self._name_directions(session)
         ridge, parents = self._diagonal(features, labels), session.order.parents
         return cross_modal_statistics(
             rows, features, labels, classes, ridge, parents=parents, session=last_lesson(session)
@@ -115,7 +115,7 @@ class KnowledgeTracingLearner(AdapterLearner):
         made = {label: item for label, item in retained.items() if label not in taught}
         found = moved(taught, before, after, width, **kernel) if taught else {}
         if made:
-            rows = F.normalize(self._pretrained_rows(session), dim=-1).cpu()
+            rows = self._name_directions(session)
             drift = without_direction(after - before, rows[labels])
             wider = math.hypot(width, text_error(rows, before, labels))
             found |= moved(made, before, before + drift, wider, **kernel)
@@ -132,9 +132,12 @@ class KnowledgeTracingLearner(AdapterLearner):
         head = self.model.head("fine")
         if head.width != self.model.backbone.dim:
             return  # a linear classifier's rows are no directions
-        for label in (label for label in before if label not in self.statistics):
-            row, drift = head.weight[label], after[label].mean - before[label].mean
-            head.replace({label: row + row.norm() * drift.to(row) / norm.to(row)})
+        rows, untaught = head.weight, [label for label in before if label not in self.statistics]
+        drift = {label: (after[label].mean - before[label].mean).to(rows) / norm.to(rows) for label in untaught}
+        head.replace({label: rows[label] + rows[label].norm() * drift[label] for label in untaught})
+
+    def _name_directions(self, session: Session) -> Tensor:
+        return F.normalize(self._pretrained_rows(session), dim=-1).cpu()
 
     @torch.no_grad()
     def _pretrained_rows(self, session: Session) -> Tensor:

@@ -1,18 +1,15 @@
 """LwF: wrong names for what goes, the answers of the model before for what stays."""
 
-from collections.abc import Iterator
-from functools import partial
-
 from torch import Tensor
 
 from data.sessions import Session
-from models.replay import ReplayLearner
-from utils.loop import Batch, Phase
+from models.replay import TaughtLearner
+from utils.loop import Batch
 
 TEMPERATURE = 2.0
 
 
-class LwFLearner(ReplayLearner):
+class LwFLearner(TaughtLearner):
     """CE(forget, wrong names) + λ·KD(student ‖ teacher, retain) + λ_r·CE(retain).
 
     The KD has temperature 2 and no factor T²: the paper has none, and λ refers to that. It is a KL where the paper has
@@ -31,11 +28,6 @@ class LwFLearner(ReplayLearner):
         super().__init__(*context, **options)
         self.reg_weight = 0.5 if reg_weight is None else reg_weight
         self.retain_weight = 10.0 if retain_weight is None else retain_weight
-
-    def phases(self, session: Session) -> Iterator[Phase]:
-        """One phase; an epoch is a pass over the exemplars."""
-        streams = {name: self.taught(session, name) for name in ("forget", "retain")}
-        yield Phase("forget", self.model, streams, partial(self.loss, session), self.part, self.forget)
 
     def loss(self, session: Session, batches: dict[str, Batch]) -> dict[str, Tensor]:
         """The weighted terms of a step."""

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from convs.backbone import Backbone, TrainedHead
 from convs.clip import ClipBackbone
-from convs.model import ROW_STD, Model
+from convs.model import ROW_STD
 from data.sessions import Session
 from models.learner import Learner
 from models.wording import known_names
 from utils.errors import ConfigError, WeightsError, nearest
-from utils.loop import Phase, Recipe
+from utils.loop import Phase
 
 
 class OracleLearner(Learner):
@@ -23,7 +23,7 @@ class OracleLearner(Learner):
     class it does not know gets a random row, for it stays a candidate.
 
     Args:
-        model, first, later, forget: see `Learner`; nothing is trained.
+        context, options: see `Learner`; nothing is trained.
         oracle_weights: of the same architecture, in what forms `weights` may have (the `pretrain` learner writes one).
             One oracle serves all requests and has seen the concepts of none: until its own request a concept counts
             as retained, and is lost.
@@ -37,21 +37,14 @@ class OracleLearner(Learner):
 
     kinds: ClassVar[frozenset[str]] = frozenset({"forget"})
 
-    def __init__(
-        self,
-        model: Model,
-        first: Recipe,
-        later: Recipe,
-        forget: Recipe | None = None,
-        *,
-        oracle_weights: str | None = None,
-    ):
-        super().__init__(model, first, later, forget)
+    def __init__(self, *context, oracle_weights: str | None = None, **options):
+        super().__init__(*context, **options)
+        tower = self.model.backbone
         self.source = oracle_weights
-        self.oracle = _built(model.backbone, oracle_weights) if oracle_weights else None
+        self.oracle = _built(tower, oracle_weights) if oracle_weights else None
         self.brought = self.oracle.trained_heads if self.oracle else {}
         if self.oracle:
-            self.oracle.trained_heads = _completed(model.backbone.trained_heads, self.brought, model.backbone.dim)
+            self.oracle.trained_heads = _completed(tower.trained_heads, self.brought, tower.dim)
 
     def check(self, session: Session) -> None:
         """See that there is an oracle, that it has not seen what is to go, and that it is of these classes."""

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from data.sessions import Session
 from models.replay import ReplayLearner
-from models.unlearn_losses import wrong_labels
 from utils.loop import Batch, Phase, gradient_sums
 from utils.streams import JoinedStream, PooledStream
 
@@ -87,10 +86,8 @@ class QuadraticLearner(ReplayLearner):
 
     def _pool(self, session: Session) -> PooledStream:
         plain = session.stream("plain")
-        counts = {level: len(self.model.rows()[level]) for level in self.levels(session)}
-        dice = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
-        wrong = {level: wrong_labels(plain.labels(level), count, dice) for level, count in counts.items()}
-        return PooledStream((JoinedStream(session.stream("forget"), plain.items, wrong), session.stream("retain")))
+        forget = JoinedStream(session.stream("forget"), plain.items, self.wrong(session, plain))
+        return PooledStream((forget, session.stream("retain")))
 
     def _term(self, session: Session) -> Term:
         return Term(self.importance(session), [parameter.detach().clone() for parameter in self.part])

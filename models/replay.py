@@ -1,6 +1,8 @@
 """What the learners of continual forgetting share: a few images of all classes, and the model before as a teacher."""
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -14,7 +16,7 @@ from models.learner import Learner
 from models.tuning import tower
 from models.unlearn_losses import wrong_labels
 from utils.errors import ConfigError
-from utils.loop import Batch, Recipe, Stream
+from utils.loop import Batch, Phase, Recipe, Stream
 from utils.losses import distillation
 from utils.streams import JoinedStream
 
@@ -88,11 +90,15 @@ class ReplayLearner(Learner):
         plain = session.stream(PLAIN[name])
         features = self.features(plain)
         rows = {level: self.model.rows()[level] for level in self.levels(session)}
-        dice = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
-        fields = {"teacher.feature": features, **original_fields(self.model, features, rows, "teacher")}
-        counts = {level: len(weight) for level, weight in rows.items()}
-        fields |= {f"wrong.{k}": wrong_labels(plain.labels(k), count, dice) for k, count in counts.items()}
+        wrong = {f"wrong.{level}": labels for level, labels in self.wrong(session, plain).items()}
+        fields = {"teacher.feature": features, **original_fields(self.model, features, rows, "teacher"), **wrong}
         return JoinedStream(session.stream(name), plain.items, fields)
+
+    def wrong(self, session: Session, plain: Stream) -> dict[str, Tensor]:
+        """A wrong label for every image of a stream in fixed order, by level, [N]; drawn when asked for."""
+        dice = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+        counts = {level: len(self.model.rows()[level]) for level in self.levels(session)}
+        return {level: wrong_labels(plain.labels(level), count, dice) for level, count in counts.items()}
 
     def outputs(self, batches: Mapping[str, Batch]) -> dict[str, Output]:
         """The model's outputs for the batches of all streams, computed in one pass."""
@@ -127,3 +133,16 @@ class ReplayLearner(Learner):
         """
         pairs = [(output.logits[level], batch[f"teacher.{level}"]) for level in self.levels(session)]
         return sum(distillation(logits, teacher, temperature) for logits, teacher in pairs)
+
+
+class TaughtLearner(ReplayLearner):
+    """A request is one phase, and every step sees exemplars and retained images with what the teacher said of them."""
+
+    def phases(self, session: Session) -> Iterator[Phase]:
+        """One phase; an epoch is a pass over the exemplars."""
+        streams = {name: self.taught(session, name) for name in PLAIN}
+        yield Phase("forget", self.model, streams, partial(self.loss, session), self.part, self.forget)
+
+    @abstractmethod
+    def loss(self, session: Session, batches: dict[str, Batch]) -> dict[str, Tensor]:
+        """The weighted terms of a step, of a batch of `forget` and one of `retain`."""

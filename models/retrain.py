@@ -6,7 +6,6 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from convs.model import Model
 from data.sessions import Session
 from models.learner import Learner
 from models.wording import known_names
@@ -27,7 +26,7 @@ class RetrainLearner(Learner):
     CLIP by its rows, or use the learner `oracle`.
 
     Args:
-        model, first, later, forget: see `Learner`; every learn session uses `first`, for every session starts anew.
+        context, options: see `Learner`; every learn session uses `first`, for every session starts anew.
         retrain_from: where a forget session starts: `scratch` (random weights) or `pretrained`.
 
     Source: the joint upper bound of the class-incremental literature (e.g. SSIAT, CVPR 2024, table 1); of forgetting,
@@ -37,18 +36,10 @@ class RetrainLearner(Learner):
     kinds: ClassVar[frozenset[str]] = frozenset({"learn", "forget"})
     sees_past = True
 
-    def __init__(
-        self,
-        model: Model,
-        first: Recipe,
-        later: Recipe,
-        forget: Recipe | None = None,
-        *,
-        retrain_from: str = "scratch",
-    ):
-        super().__init__(model, first, later, forget)
+    def __init__(self, *context, retrain_from: str = "scratch", **options):
+        super().__init__(*context, **options)
         self.scratch = retrain_from == "scratch"
-        self.pretrained = {name: value.detach().clone() for name, value in model.backbone.state_dict().items()}
+        self.pretrained = {name: value.detach().clone() for name, value in self.model.backbone.state_dict().items()}
 
     def check(self, session: Session) -> None:
         """See that there is something to train on."""

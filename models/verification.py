@@ -1,4 +1,4 @@
-"""How well a learner's embeddings tell whether two images show the same."""
+"""How alike a learner finds the images of pairs."""
 
 import numpy as np
 import torch.nn.functional as F
@@ -7,16 +7,6 @@ from data.pairs import Pairs
 from models.learner import Learner
 from utils.errors import DivergenceError
 from utils.loop import gather
-from utils.verification import verification
-
-
-def verify(learner: Learner, pairs: Pairs) -> dict[str, float]:
-    """The figures of `utils.verification.verification` on a list of pairs.
-
-    Raises:
-        DivergenceError: see `similarities`.
-    """
-    return verification(similarities(learner, pairs), pairs.same)
 
 
 def similarities(learner: Learner, pairs: Pairs) -> np.ndarray:

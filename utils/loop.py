@@ -165,23 +165,14 @@ def fit(
     with _training(phase), tqdm(total=total, initial=steps * first, desc=title, disable=None, leave=False) as bar:
         for epoch in range(first, phase.recipe.epochs):
             seed_everything(seed, epoch)
-            with _hooked(phase, epoch):
-                means = _run_epoch(
-                    phase, params, optimizer, epoch, steps, derive_seed(seed, epoch, "data"), device, bar
-                )
+            if phase.before_epoch:
+                phase.before_epoch(epoch)
+            means = _run_epoch(phase, params, optimizer, epoch, steps, derive_seed(seed, epoch, "data"), device, bar)
+            if phase.after_epoch:
+                phase.after_epoch(epoch)
             _report(phase, task, epoch, means)
             if after_epoch:
                 after_epoch(standing(phase, epoch + 1, optimizer.state_dict()["state"]))
-
-
-@contextmanager
-def _hooked(phase: Phase, epoch: int) -> Iterator[None]:
-    """The phase's hooks around an epoch."""
-    if phase.before_epoch:
-        phase.before_epoch(epoch)
-    yield
-    if phase.after_epoch:
-        phase.after_epoch(epoch)
 
 
 @contextmanager

@@ -110,7 +110,7 @@ def test_what_it_cannot_serve_is_refused_in_one_line(toymini, still, request_, m
 def test_what_it_can_serve_is_not_refused(toymini, still):
     learner = still(shipped("tiny_vit"))
     for session in cut(toymini, REPLAYS["fine"], learn("Veltro Arrow"), REPLAYS["coarse"]).sessions():
-        learner.check(session)
+        assert learner.check(session) is None
 
 
 def test_the_levels_follow_from_the_request_and_the_names(toymini, still, draw_set, tmp_path, tiny_model):
