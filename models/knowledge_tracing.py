@@ -32,7 +32,7 @@ class KnowledgeTracingLearner(AdapterLearner):
         unlearn_loss: name of the loss on the exemplars, see `build_loss`.
         kl_fine, kl_coarse, npo_beta, margin_fine, margin_coarse: its settings; None is its own default.
         feature_weight: of how far the exemplars' features move, see `relative_drift`. The KLs leave directions free in
-            which no known name lies; without a bound other classes, and names of other sets, drift along them.
+            which no known name lies, and other classes may drift along them.
         options: see `AdapterLearner`. `ssca` also turns the correction in forget sessions, `ca` the realignment.
 
     Source: ours; the losses are those of Tan & Gong, Knowledge-Tracing Unlearning, 2025, the learn sessions those of
