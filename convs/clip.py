@@ -15,6 +15,7 @@ from convs.backbone import Backbone, Preprocess
 from convs.download import downloading
 from convs.files import read_weights, written_by_pretrain
 from convs.names import LIT, SHIPPED
+from convs.text import encode_tokens
 from convs.vit import TINY_PREPROCESS, build_vit, load_ours
 from utils.errors import WeightsError, nearest
 
@@ -70,12 +71,8 @@ class ClipBackbone(Backbone):
     def encode_text(self, texts: list[str]) -> Tensor:
         """[T] texts → embeddings [T, dim], not normalised."""
         device = self.net.logit_scale.device
-        return torch.cat(
-            [
-                self.net.encode_text(self.tokenizer(texts[i : i + TEXT_BATCH]).to(device))
-                for i in range(0, len(texts), TEXT_BATCH)
-            ]
-        )
+        parts = [texts[i : i + TEXT_BATCH] for i in range(0, len(texts), TEXT_BATCH)]
+        return torch.cat([encode_tokens(self.net, self.tokenizer(part).to(device)) for part in parts])
 
     def name_features(self, names: list[str], templates: tuple[str, ...]) -> Tensor:
         """Ensemble features of class names: normalised per template, averaged, normalised again.
