@@ -13,8 +13,8 @@ import torch
 
 from data.sessions import Session
 from models.build import build
-from models.evaluation import TOP, Scores, evaluate, score
-from models.request_figures import Judge
+from models.evaluation import TOP, Scores, evaluate
+from models.request_figures import Examined, Judge, examine
 from models.verification import similarities
 from utils import group_plots, plots, request_plots, results, tables
 from utils.atomic import write_text
@@ -89,6 +89,7 @@ class Run:
         self.pairs = built.pairs
         self.checkpoint = RunCheckpoint(place.checkpoint, config_hash(config))
         self.results = results.RunResults()
+        self.examined: Examined | None = None  # what the model of the last session answered
         self.seconds_before, self.started = 0.0, time.monotonic()
 
     def follow(self, resume: bool) -> dict:
@@ -147,18 +148,28 @@ class Run:
     def _serve(self, session: Session) -> None:
         started = time.monotonic()
         self._announce(session)
-        judge = Judge(self.learner, session, self.general) if session.kind == "forget" else None
+        judge = self._judge(session) if session.kind == "forget" else None
         self._train(session)
         log.info("Trainable params: %d", sum(p.numel() for p in self.learner.model.parameters() if p.requires_grad))
-        scores = score(self.learner, session)
-        request = judge.verdict(scores) if judge else None
-        self.results.sessions.append(self._row(session, scores, request, time.monotonic() - started))
+        self.examined = self._examine(session)
+        request = judge.verdict(self.examined) if judge else None
+        self.results.sessions.append(self._row(session, self.examined.scores, request, time.monotonic() - started))
         for line in results.session_lines(self.results):
             log.info(line)
         notes = {"results": [row.to_json() for row in self.results.sessions], "seconds": self._seconds()}
         self.checkpoint.save_session(self.learner.state_dict(), notes)
         if session.kind == "forget":
             self._purge(session)
+
+    def _judge(self, session: Session) -> Judge:
+        """Of a request, whose original is the model that the last session left, or found again after a resume."""
+        before = self.examined or examine(self.learner, session, self.general)
+        return Judge(session, self.learner.model.rows()["fine"], before, self.general)
+
+    def _examine(self, session: Session) -> Examined:
+        """The general sets are asked where a request is judged by them, now or next."""
+        ahead = self.sessions[session.index : session.index + 2]
+        return examine(self.learner, session, self.general if any(s.kind == "forget" for s in ahead) else ())
 
     def _announce(self, session: Session) -> None:
         if session.kind == "learn":

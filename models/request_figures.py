@@ -134,27 +134,50 @@ def measure(scores: Scores, session: Session, split: Parts, general: Mapping[str
     return Measured(figures, forgotten, [read.rows(level, classes) for level, classes in kept], by_class)
 
 
+@dataclass(frozen=True)
+class Examined:
+    """All that is asked of a model between two sessions.
+
+    Attributes:
+        scores: on the test images of the stream.
+        general: accuracy on each general set, %.
+    """
+
+    scores: Scores
+    general: dict[str, float]
+
+
+def examine(learner: Learner, session: Session, general: Sequence[GeneralSet]) -> Examined:
+    """Ask a model once; what it answers after one session it answers before the next.
+
+    Raises:
+        DivergenceError, WeightsError: see `score` and `general_accuracy`.
+    """
+    return Examined(score(learner, session), general_accuracy(learner, general))
+
+
 class Judge:
-    """Measures a request's original when made, and compares the unlearned model with it afterwards.
+    """Compares a request's original with the unlearned model.
 
     Args:
-        learner: before its session.
         session: the request.
+        rows: the original's fine rows, [C, D].
+        before: what the original answered.
         general: sets that have nothing to do with the stream.
     """
 
-    def __init__(self, learner: Learner, session: Session, general: Sequence[GeneralSet]):
-        self.learner, self.session, self.general = learner, session, general
-        self.split = parts(session, learner.model.rows()["fine"])
-        self.before = self._measure(score(learner, session))
+    def __init__(self, session: Session, rows: Tensor, before: Examined, general: Sequence[GeneralSet] = ()):
+        self.session, self.general = session, general
+        self.split = parts(session, rows)
+        self.before = self._measure(before)
 
-    def _measure(self, scores: Scores) -> Measured:
-        return measure(scores, self.session, self.split, general_accuracy(self.learner, self.general))
+    def _measure(self, examined: Examined) -> Measured:
+        return measure(examined.scores, self.session, self.split, examined.general)
 
-    def verdict(self, scores: Scores) -> RequestResult:
-        """The request's row of the tables, from the scores after the session."""
-        counts = Counter(scores.labels["fine"].tolist())
-        after = self._measure(scores)
+    def verdict(self, examined: Examined) -> RequestResult:
+        """The request's row of the tables, from what the model answers after the session."""
+        counts = Counter(examined.scores.labels["fine"].tolist())
+        after = self._measure(examined)
         sizes = {f"zero_shot.{item.name}": len(item.stream) for item in self.general}
         sizes |= {"zero_shot": sum(sizes.values())} if sizes else {}
         figures = [model.figures | _balance(self.before, model) for model in (self.before, after)]

@@ -199,8 +199,12 @@ MAKES = [{"forget": [MEADOW]}, {"learn": [ARROW]}, {"forget": {"classes": ["Velt
 
 
 def test_a_clip_learns_beside_what_it_knows(workplace, monkeypatch):
-    settings = CLIP | {"sessions": MAKES, "exclude": [*FIVE, COMET], "forget_epochs": 1}
-    assert lethe("--config", experiment(settings, logs="whole")) == 0
+    settings = CLIP | {"sessions": MAKES, "exclude": [*FIVE, COMET], "forget_epochs": 1, "zero_shot": ["toymini"]}
+    asked, examine = [], trainer.examine
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "examine", lambda *args: asked.append(args[1].index) or examine(*args))
+        assert lethe("--config", experiment(settings, logs="whole")) == 0
+    assert asked == [0, 0, 1, 2]  # the model before a request is the one that the session before it left
     rows, summary = outcome(only_run(Path("whole")))
     assert [row["fine"]["count"] for row in rows] == [8, 12, 8]
     assert [row["first"] for row in rows] == [3, 3, 4]  # the three that are known have the first labels

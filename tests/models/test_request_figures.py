@@ -11,10 +11,9 @@ from convs.backbone import TrainedHead
 from data.general import GeneralSet, general_set
 from data.sessions import ClassOrder, Session
 from data.transforms import test_transform as plain_transform
-from models import request_figures
 from models.evaluation import Scores
 from models.finetune import FinetuneLearner
-from models.request_figures import Judge, Parts, Reading, general_accuracy, measure, parts
+from models.request_figures import Examined, Judge, Parts, Reading, examine, general_accuracy, measure, parts
 from utils.errors import WeightsError
 from utils.streams import TensorStream
 
@@ -227,32 +226,17 @@ def test_calibration_is_over_what_is_retained():
 # before and after
 
 
-class Still:
-    """Stands for a learner: what it says is not asked here."""
-
-    def __init__(self, rows: torch.Tensor):
-        self.model = self
-        self.rows = lambda: {"fine": rows}
-
-
-@pytest.fixture
-def judged(monkeypatch):
-    """A function that measures a request from scores before and after, and accuracies on general sets."""
-
-    def judge(session: Session, before: Scores, after: Scores, general=()):
-        accuracies = iter([dict(zip(("x", "y"), pair, strict=True)) for pair in general] or [{}, {}])
-        monkeypatch.setattr(request_figures, "score", lambda learner, session: before)
-        monkeypatch.setattr(request_figures, "general_accuracy", lambda learner, sets: next(accuracies))
-        sets = [GeneralSet(name, ("n",), TensorStream({"fine": torch.zeros(size)})) for name, size in SIZES.items()]
-        return Judge(Still(ROWS), session, sets if general else []).verdict(after)
-
-    return judge
+def judged(session: Session, before: Scores, after: Scores, general=({}, {})):
+    """A request measured from scores before and after, and accuracies on general sets."""
+    sets = [GeneralSet(name, ("n",), TensorStream({"fine": torch.zeros(size)})) for name, size in SIZES.items()]
+    judge = Judge(session, ROWS, Examined(before, general[0]), sets if general[0] else ())
+    return judge.verdict(Examined(after, general[1]))
 
 
 SIZES = {"x": 30, "y": 10}
 
 
-def test_quality_utility_and_their_mean(judged):
+def test_quality_utility_and_their_mean():
     before = made_up({0: 8, 1: 5}, {0: 25})
     after = made_up({0: 2, 1: 6, 3: 8}, {0: 20})
     found = judged(asked([0]), before, after)
@@ -266,7 +250,7 @@ def test_quality_utility_and_their_mean(judged):
     assert (found.level, found.counts) == ("fine", {})
 
 
-def test_every_class_has_a_row_with_its_part(judged):
+def test_every_class_has_a_row_with_its_part():
     session = asked([0, 3, 4], alive=[2, 5, 6, 7], level="hybrid", coarse_classes=(1,))
     found = judged(session, made_up({1: 3}, {}), made_up({0: 1, 1: 2, 5: 9}, {}))
     assert [(row.name, row.parent, row.role) for row in found.classes] == [
@@ -284,8 +268,9 @@ def test_every_class_has_a_row_with_its_part(judged):
     assert found.classes[5].change == -10.0
 
 
-def test_general_sets_stand_before_and_after_with_their_sizes(judged):
-    found = judged(asked([0]), made_up({}, {}), made_up({}, {}), general=[(80.0, 60.0), (70.0, 40.0)])
+def test_general_sets_stand_before_and_after_with_their_sizes():
+    general = ({"x": 80.0, "y": 60.0}, {"x": 70.0, "y": 40.0})
+    found = judged(asked([0]), made_up({}, {}), made_up({}, {}), general)
     assert (found.before["zero_shot"], found.after["zero_shot"]) == (70.0, 55.0)
     assert (found.before["zero_shot.y"], found.after["zero_shot.y"]) == (60.0, 40.0)
     assert found.counts == {"zero_shot": 40, "zero_shot.x": 30, "zero_shot.y": 10}
@@ -297,14 +282,14 @@ def test_a_judge_keeps_its_numbers_while_the_model_changes(tiny_model, recipe, t
     learner.model.recall("fine", learned.order.fine)
     learner.model.recall("coarse", learned.order.coarse)
     session = replace(learned, index=1, kind="forget", classes=(1,), alive=(0, 2, 3, 4, 5))
-    judge = Judge(learner, session, [])
-    first = judge.verdict(request_figures.score(learner, session))
+    judge = Judge(session, learner.model.rows()["fine"], examine(learner, session, []))
+    first = judge.verdict(examine(learner, session, []))
     assert first.before == pytest.approx(first.after, nan_ok=True)  # nothing has happened yet
     with torch.no_grad():
         for level in ("fine", "coarse"):
             head = learner.model.head(level)
             head.replace({label: -row for label, row in enumerate(head.weight.clone())})
-    second = judge.verdict(request_figures.score(learner, session))
+    second = judge.verdict(examine(learner, session, []))
     assert second.before == pytest.approx(first.before, nan_ok=True)
     assert second.after["forget_fine_text"] == first.before["forget_fine_text"]  # the features still know
     assert second.after != pytest.approx(first.after, nan_ok=True)
