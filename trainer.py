@@ -138,7 +138,7 @@ class Run:
             log.info("%s: %s", key, value)
         if self.unused:
             log.info("Keys without a use here, ignored: %s", ", ".join(self.unused))
-        log.info("Running on %s", self.device)
+        log.info("Running on %s in %s", self.device, "bf16" if self.learner.model.backbone.half else "fp32")
         log.info("All params: %d", sum(p.numel() for p in self.learner.model.parameters()))
         order = self.sessions[0].order
         log.info("Class order: %s", ", ".join(order.fine))
@@ -246,7 +246,8 @@ class Run:
                 self.checkpoint.save_phase(session.index, number, progress, finished=False)
 
         seed, start = derive_seed(self.seed, session.index, number), saved[0] if saved else None
-        fit(phase, seed=seed, device=self.device, start=start, after_epoch=keep, task=session.index)
+        shared = {"device": self.device, "task": session.index, "accumulate": self.config.accumulate}
+        fit(phase, seed=seed, start=start, after_epoch=keep, **shared)
         self.checkpoint.save_phase(session.index, number, standing(phase, phase.recipe.epochs), finished=True)
 
     def _groups(self, session: Session) -> list[tuple[int, ...]]:

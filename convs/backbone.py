@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from utils.errors import WeightsError
@@ -54,6 +56,8 @@ class Backbone(nn.Module, ABC):
         trained_heads: level → classifier rows that came with the weights.
         rebuilt: builds the same tower with other weights: `random`, a file or what else its builder knows; there for
             one that `convs.factory.build_backbone` made.
+        half: whether the towers compute in bfloat16, autocast from weights in single precision. Their outputs are
+            single precision again, so that cosines, losses and statistics lose nothing.
     """
 
     net: nn.Module
@@ -61,6 +65,7 @@ class Backbone(nn.Module, ABC):
     preprocess: Preprocess
     scale: Tensor | None = None
     rebuilt: Callable[[str], Backbone]
+    half: bool = False
 
     def __init__(self):
         super().__init__()
@@ -74,6 +79,34 @@ class Backbone(nn.Module, ABC):
         Raises:
             WeightsError: the tower is no transformer.
         """
+
+    @abstractmethod
+    def embed(self, images: Tensor) -> Tensor:
+        """[B, 3, size, size] → raw features [B, dim], in whatever precision the tower computes."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, size, size] → raw features [B, dim]."""
+        with self.casting():
+            features = self.embed(images)
+        return features.float() if self.half else features
+
+    def casting(self) -> AbstractContextManager:
+        """Where a tower computes."""
+        kind = next(self.parameters()).device.type
+        return torch.autocast(kind, torch.bfloat16) if self.half else nullcontext()
+
+    def checkpoint_activations(self) -> None:
+        """Keep only what enters a block for the backward pass, which computes the rest again: less memory, more time.
+
+        Raises:
+            WeightsError: the library of the tower does not offer it.
+        """
+        if not hasattr(self.net, "set_grad_checkpointing"):
+            raise WeightsError(
+                f"key 'grad_checkpointing': {type(self.net).__name__} does not offer it; choose a tower of timm or "
+                "open_clip, or leave it off"
+            )
+        self.net.set_grad_checkpointing(True)
 
     def reset(self) -> None:
         """Begin anew: every weight is drawn as for a tower that was never trained, a text tower's too.

@@ -64,7 +64,7 @@ class ClipBackbone(Backbone):
         """exp(logit_scale), as a constant."""
         return self.net.logit_scale.detach().exp()
 
-    def forward(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """[B, 3, size, size] → projected, not normalised embeddings [B, dim]."""
         return self.net.encode_image(images)
 
@@ -72,7 +72,9 @@ class ClipBackbone(Backbone):
         """[T] texts → embeddings [T, dim], not normalised."""
         device = self.net.logit_scale.device
         parts = [texts[i : i + TEXT_BATCH] for i in range(0, len(texts), TEXT_BATCH)]
-        return torch.cat([encode_tokens(self.net, self.tokenizer(part).to(device)) for part in parts])
+        with self.casting():
+            found = [encode_tokens(self.net, self.tokenizer(part).to(device)) for part in parts]
+        return torch.cat(found).float() if self.half else torch.cat(found)
 
     def name_features(self, names: list[str], templates: tuple[str, ...]) -> Tensor:
         """Ensemble features of class names: normalised per template, averaged, normalised again.

@@ -28,7 +28,7 @@ class TorchvisionBackbone(Backbone):
         """The transformer blocks, first to last."""
         return list(self.net.encoder.layers)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """[B, 3, size, size] → [B, dim]."""
         return self.net(images)
 

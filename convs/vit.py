@@ -30,7 +30,7 @@ class VitBackbone(Backbone):
         """The transformer blocks, first to last."""
         return list(self.net.blocks)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """[B, 3, size, size] → [B, dim]."""
         return self.net.forward_head(self.net.forward_features(images), pre_logits=True)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from convs.backbone import Preprocess
+from convs.backbone import Backbone, Preprocess
 from convs.factory import build_backbone
 from convs.model import Model
 from convs.templates import get_templates
@@ -20,6 +20,7 @@ from data.validation import held_out
 from models import accepted, get_model, learner_class
 from models.learner import Learner
 from utils.config import Config
+from utils.devices import choose_half
 from utils.errors import ConfigError, WeightsError
 from utils.loop import Recipe
 from utils.requests import expand_requests
@@ -50,6 +51,7 @@ def build(config: Config, seed: int, device: torch.device) -> Built:
     indexed = _indexed(config, config.dataset, "dataset")
     general = [_indexed(config, name, "zero_shot") for name in config.zero_shot]
     backbone = build_backbone(config.convnet_type, config.weights, config.img_size)
+    _prepare(backbone, config, device)
     look = backbone.preprocess
     plain = test_transform(look.size, look.mean, look.std, look.interpolation, look.crop_pct)
     manager = _data_manager(config, seed, indexed, look, plain)
@@ -68,6 +70,15 @@ def build(config: Config, seed: int, device: torch.device) -> Built:
     for session in sessions:
         learner.check(session)
     return Built(sessions, learner, sets, pairs)
+
+
+def _prepare(backbone: Backbone, config: Config, device: torch.device) -> None:
+    """How the towers compute, whatever they are asked."""
+    backbone.half = choose_half(config.precision, device)
+    if config.grad_checkpointing:
+        backbone.checkpoint_activations()
+    if config.compile:
+        backbone.compile()
 
 
 def _indexed(config: Config, name: str, key: str) -> IndexedSet:

@@ -351,4 +351,4 @@ def test_a_file_asks_for_a_gpu_that_is_not_there(monkeypatch, workplace, capsys)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert lethe("--config", experiment(SIMPLE, device=["0"])) == 0
     assert "device 'cuda' of the config is not there (0 GPUs); running on the CPU" in capsys.readouterr().err
-    assert "Running on cpu\n" in log_of(only_run())
+    assert "Running on cpu in fp32\n" in log_of(only_run())

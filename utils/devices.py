@@ -2,10 +2,13 @@
 
 import logging
 import resource
+from pathlib import Path
 
 import torch
 
 from utils.errors import WeightsError
+
+CPUINFO = Path("/proc/cpuinfo")
 
 log = logging.getLogger("lethe")
 
@@ -30,6 +33,23 @@ def choose_device(wish: str, strict: bool) -> torch.device:
         raise WeightsError(f"--device {wish}: this machine has {count} usable GPU(s); use --device cpu or auto")
     log.warning("device '%s' of the config is not there (%d GPUs); running on the CPU", wish, count)
     return torch.device("cpu")
+
+
+def choose_half(wish: str, device: torch.device) -> bool:
+    """Whether towers compute in bfloat16: as asked, or where the hardware multiplies it faster than single precision.
+
+    Without such instructions a CPU emulates bfloat16, tens of times slower.
+
+    Args:
+        wish: `auto`, `fp32` or `bf16`.
+        device: where the model lives.
+    """
+    if wish != "auto":
+        return wish == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere and later
+    flags = CPUINFO.read_text().split() if CPUINFO.is_file() else []
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def peak_mb(device: torch.device) -> float:

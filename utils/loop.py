@@ -140,6 +140,7 @@ def fit(
     start: Progress | None = None,
     after_epoch: Callable[[Progress], None] | None = None,
     task: int = 0,
+    accumulate: int = 1,
 ) -> None:
     """Carry out a phase, in place.
 
@@ -150,6 +151,9 @@ def fit(
         start: continue from here instead of from the beginning; the optimizer works on its tensors from then on.
         after_epoch: called after every epoch with where the phase stands.
         task: the session's number, for the log.
+        accumulate: how many pieces the batches of a step are cut into, one after the other in memory. A loss that is a
+            mean over examples is the same; of one that looks at a batch as a whole (a bound on its mean, a contrast
+            among its names), the mean over the pieces is minimised.
 
     Raises:
         DivergenceError: a loss term, or a parameter after the last step, is no longer finite.
@@ -167,7 +171,9 @@ def fit(
             seed_everything(seed, epoch)
             if phase.before_epoch:
                 phase.before_epoch(epoch)
-            means = _run_epoch(phase, params, optimizer, epoch, steps, derive_seed(seed, epoch, "data"), device, bar)
+            batches = _joined(phase.streams, phase.recipe.batch_size, derive_seed(seed, epoch, "data"))
+            steps_of_epoch = (_pieces(step, accumulate, device) for step in batches)
+            means = _run_epoch(phase, params, optimizer, epoch, steps, steps_of_epoch, bar)
             if phase.after_epoch:
                 phase.after_epoch(epoch)
             _report(phase, task, epoch, means)
@@ -267,15 +273,15 @@ def _shown(stream: Stream, size: int, seed: int, title: str | None) -> Iterable[
     return tqdm(stream.batches(size, seed), total=total, desc=title, disable=None, leave=False)
 
 
-def _run_epoch(phase, params, optimizer, epoch, steps, seed, device, bar) -> dict[str, float]:
+def _run_epoch(phase, params, optimizer, epoch, steps, batches, bar) -> dict[str, float]:
     history, names, checked = [], (), 0
-    for step, batches in enumerate(_joined(phase.streams, phase.recipe.batch_size, seed, device)):
+    for step, pieces in enumerate(batches):
         rate = phase.recipe.rate(epoch, epoch * steps + step)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        terms = _step(phase, params, optimizer, batches)
+        terms = _step(phase, params, optimizer, pieces)
         names = tuple(terms)
-        history.append(torch.stack([value.detach() for value in terms.values()]))
+        history.append(torch.stack(list(terms.values())))
         bar.update()
         if len(history) - checked == CHECK_EVERY:
             _check(history[checked:], names, phase.name, epoch, checked)
@@ -284,24 +290,43 @@ def _run_epoch(phase, params, optimizer, epoch, steps, seed, device, bar) -> dic
     return dict(zip(names, torch.stack(history).mean(0).tolist(), strict=True)) if history else {}
 
 
-def _step(phase: Phase, params, optimizer, batches: dict[str, Batch]) -> dict[str, Tensor]:
-    terms = phase.loss(batches)
+def _step(phase: Phase, params, optimizer, pieces: Iterable[tuple[float, dict[str, Batch]]]) -> dict[str, Tensor]:
+    """One step of the optimizer; the terms it saw, without their gradients."""
+    seen: dict[str, Tensor] = {}
     optimizer.zero_grad(set_to_none=True)
-    torch.stack(list(terms.values())).sum().backward(inputs=params)
+    for share, batches in pieces:
+        terms = {name: share * value for name, value in phase.loss(batches).items()}
+        torch.stack(list(terms.values())).sum().backward(inputs=params)
+        seen = {name: seen.get(name, 0) + value.detach() for name, value in terms.items()}
     if phase.after_backward:
         phase.after_backward()
     optimizer.step()
     if phase.after_step:
         phase.after_step()
-    return terms
+    return seen
 
 
-def _joined(streams: Mapping[str, Stream], size: int, seed: int, device) -> Iterator[dict[str, Batch]]:
+def _pieces(batches: dict[str, Batch], count: int, device) -> Iterator[tuple[float, dict[str, Batch]]]:
+    """A step's batches in at most so many pieces, none empty, each with its share of the first stream's examples."""
+    sizes = {name: len(next(iter(batch.values()))) for name, batch in batches.items()}
+    count, whole = min(count, *sizes.values()), next(iter(sizes.values()))
+    cut = {name: _chunks(batch, count) for name, batch in batches.items()}
+    for i in range(count):
+        piece = {name: _to(chunks[i], device) for name, chunks in cut.items()}
+        yield len(next(iter(next(iter(piece.values())).values()))) / whole, piece
+
+
+def _chunks(batch: Batch, count: int) -> list[Batch]:
+    split = {name: value.tensor_split(count) for name, value in batch.items()}
+    return [{name: values[i] for name, values in split.items()} for i in range(count)]
+
+
+def _joined(streams: Mapping[str, Stream], size: int, seed: int) -> Iterator[dict[str, Batch]]:
     """Steps of one batch from every stream; the first stream sets how many."""
     (lead, leader), *others = streams.items()
     endless = {name: _cycle(stream, size, derive_seed(seed, name)) for name, stream in others}
     for batch in leader.batches(size, derive_seed(seed, lead)):
-        yield {lead: _to(batch, device)} | {name: _to(next(it), device) for name, it in endless.items()}
+        yield {lead: batch} | {name: next(it) for name, it in endless.items()}
 
 
 def _cycle(stream: Stream, size: int, seed: int) -> Iterator[Batch]:
@@ -333,7 +358,8 @@ def _report(phase: Phase, task: int, epoch: int, means: dict[str, float]) -> Non
 
 
 def _optimizer(recipe: Recipe, params: list[nn.Parameter]) -> torch.optim.Optimizer:
-    shared = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    on_gpu = all(parameter.is_cuda for parameter in params)
+    shared = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": on_gpu or None}
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(params, momentum=recipe.momentum, **shared)
     shared |= {} if recipe.eps is None else {"eps": recipe.eps}

@@ -29,6 +29,7 @@ NO_EFFECT = {
     "logs",
     "checkpoint_every",
     "keep_history",
+    "grad_checkpointing",
 }
 
 Count = Annotated[int, Field(strict=True, ge=0)]
@@ -126,6 +127,16 @@ class Config(BaseModel):
         description="auto, cpu, cuda, cuda:1 or PILOT's list of GPU numbers; falls back to the CPU",
         json_schema_extra={"type": ["string", "integer", "array"]},
     )
+    precision: Annotated[Literal["auto", "fp32", "bf16"], BeforeValidator(_lower)] = Field(
+        "auto", description="what the towers compute in; auto: bf16 where the hardware multiplies it faster, else fp32"
+    )
+    accumulate: Positive = Field(
+        1, description="pieces that the batches of a step go through memory in; the step stays one"
+    )
+    grad_checkpointing: StrictBool = Field(
+        False, description="less memory, more time: what happens inside a block is computed again for its gradients"
+    )
+    compile: StrictBool = Field(False, description="the image tower compiled by torch; the first steps take minutes")
     seed: Annotated[tuple[Seed, ...], Field(min_length=1), BeforeValidator(_listed), AfterValidator(distinct)] = Field(
         (1993,), description="one run for each seed", json_schema_extra={"type": ["integer", "array"]}
     )

@@ -40,7 +40,7 @@ class Matrix(Backbone):
         """None."""
         return []
 
-    def forward(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """[B, 2] → [B, 2]."""
         return self.net(images)
 

@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from utils.devices import choose_device, peak_mb
+from utils.devices import choose_device, choose_half, peak_mb
 from utils.errors import WeightsError
 
 
@@ -52,6 +52,26 @@ def test_a_driver_without_a_usable_gpu_counts_as_none(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     assert choose_device("auto", strict=True) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("version, half", [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_a_gpu_that_multiplies_bfloat16_is_used_so(monkeypatch, version, half):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: version)
+    assert choose_half("auto", torch.device("cuda")) is half
+
+
+@pytest.mark.parametrize("flags, half", [("fpu avx512f avx512_bf16", True), ("fpu amx_bf16", True), ("avx2", False)])
+def test_so_is_a_cpu(monkeypatch, tmp_path, flags, half):
+    (tmp_path / "cpuinfo").write_text(f"model name : a CPU\nflags : {flags}\n")
+    monkeypatch.setattr("utils.devices.CPUINFO", tmp_path / "cpuinfo")
+    assert choose_half("auto", torch.device("cpu")) is half
+    monkeypatch.setattr("utils.devices.CPUINFO", tmp_path / "none")
+    assert choose_half("auto", torch.device("cpu")) is False
+
+
+def test_what_is_asked_for_is_done():
+    assert choose_half("bf16", torch.device("cpu")) is True
+    assert choose_half("fp32", torch.device("cuda")) is False
 
 
 def test_peak_memory_only_grows_and_is_in_megabytes(monkeypatch):

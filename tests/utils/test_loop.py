@@ -555,3 +555,39 @@ def test_gradient_sums_that_are_not_finite_are_refused():
     point = Point(0.0)
     with pytest.raises(DivergenceError, match="not finite"):
         gradient_sums(point, lambda batch: point.w.sqrt().sum(), ordered(2), [point.w])
+
+
+# a step in pieces
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(1, [4, 1]), (2, [2, 2, 1]), (3, [2, 1, 1, 1]), (9, [1, 1, 1, 1, 1])])
+def test_a_step_in_pieces_is_the_whole_step(count, sizes, lines):
+    """Five examples in batches of four."""
+    ends, seen = [], []
+
+    def loss(batches):
+        seen.append(len(batches["train"]["x"]))
+        a = (batches["train"]["x"] * point.w).square().mean()
+        return {"a": a, "b": (point.w * batches["train"]["x"]).mean()}
+
+    for pieces in (1, count):
+        seen.clear()
+        point = Point(1.0)
+        streams = {"train": ordered(5)}
+        phase = phase_of(point, loss, Recipe(1, lr=0.01, batch_size=4, schedule="constant"), streams)
+        fit(phase, seed=0, accumulate=pieces)
+        ends.append(point.w.item())
+    assert seen == sizes
+    assert ends[1] == pytest.approx(ends[0], rel=1e-12)
+    assert lines[0] == lines[1]
+
+
+def test_no_piece_lacks_a_stream():
+    def loss(batches):
+        pairs.append(tuple(len(batch["x"]) for batch in batches.values()))
+        return {"a": sum(batch["x"].mean() for batch in batches.values()) * point.w.sum()}
+
+    point, pairs = Point(1.0), []
+    streams = {"train": ordered(4), "few": ordered(2)}
+    fit(phase_of(point, loss, Recipe(1, lr=0.1, batch_size=4), streams), seed=0, accumulate=3)
+    assert pairs == [(2, 1), (2, 1)]
