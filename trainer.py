@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -27,6 +27,7 @@ from utils.errors import CheckpointError, DivergenceError
 from utils.logs import logging_to
 from utils.loop import Phase, Progress, fit, load_progress, standing
 from utils.place import Place, find_place
+from utils.processes import by_the_first, first, joined
 from utils.seeds import derive_seed, seed_everything
 from utils.verification import roc, verification
 
@@ -48,15 +49,20 @@ def run(loaded: Loaded, *, resume: bool = False, strict_device: bool = False) ->
         LetheError: something in the config, the data or the weights is not as it must be.
     """
     config = loaded.config
-    device = choose_device(config.device, strict_device)
-    summaries = [_run_seed(loaded, seed, device, resume) for seed in config.seed]
-    if len(summaries) > 1:
-        table = tables.seeds_table(list(zip(config.seed, summaries, strict=True)))
-        stem = Path(config.logs) / log_stem(config, "seeds")
-        file = stem.with_name(f"{stem.name}_{config_hash(config)}.md")  # seeds of another config keep their table
-        write_text(file, table)
-        log.info("all seeds (%s)\n%s", file, table)
+    with joined(choose_device(config.device, strict_device)) as device:
+        summaries = [_run_seed(loaded, seed, device, resume) for seed in config.seed]
+        if len(summaries) > 1:
+            _write_seeds(config, summaries)
     return summaries
+
+
+@by_the_first
+def _write_seeds(config: Config, summaries: list[dict]) -> None:
+    table = tables.seeds_table(list(zip(config.seed, summaries, strict=True)))
+    stem = Path(config.logs) / log_stem(config, "seeds")
+    file = stem.with_name(f"{stem.name}_{config_hash(config)}.md")  # seeds of another config keep their table
+    write_text(file, table)
+    log.info("all seeds (%s)\n%s", file, table)
 
 
 def _run_seed(loaded: Loaded, seed: int, device: torch.device, resume: bool) -> dict:
@@ -97,7 +103,7 @@ class Run:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         done = self._restore() if resume else 0
-        with logging_to(self.place.log, append=resume):
+        with logging_to(self.place.log, append=resume) if first() else nullcontext():
             if not resume:
                 self._start_anew()
             self._introduce(done)
@@ -107,10 +113,8 @@ class Run:
             return self._finish()
 
     def _start_anew(self) -> None:
-        # the summary goes first: while it stands, the run counts as finished
-        self.place.summary.unlink(missing_ok=True)
+        self.place.clear()
         self.checkpoint.clear()
-        self.place.drop_history()
 
     def _restore(self) -> int:
         """Load the last finished session; returns how many sessions are done."""
@@ -183,7 +187,7 @@ class Run:
         log.info("Forgetting (%s): %s", session.level, ", ".join(named))
         if self.config.keep_history:
             kept = self.place.history / f"before_{session.index}.safetensors"
-            write_tensors(kept, self.learner.state_dict(), {"session": session.index})
+            by_the_first(write_tensors)(kept, self.learner.state_dict(), {"session": session.index})
             log.info("keep_history: the model as it was before this request, with all it knew, stays in %s", kept)
 
     def _row(
@@ -262,14 +266,22 @@ class Run:
         folder = self.place.folder
         verified = self._verify() if self.pairs else {}
         summary = self.results.summary(self._seconds(), peak_mb(self.device), self.learner.tunable_ratio()) | verified
-        title = f"{self.config.model_name} on {self.config.dataset}, {self.config.convnet_type}, seed {self.seed}"
+        self._leave(folder)
+        self.checkpoint.drop_phases()
+        self._leave_tables(folder, summary)
+        log.info("Tables, figures and the checkpoint are in %s", folder)
+        return summary
+
+    @by_the_first
+    def _leave(self, folder: Path) -> None:
         for name, write in self.learner.products(self.sessions[-1]).items():
             write(folder / name)
         self._draw(folder)
-        self.checkpoint.drop_phases()
+
+    @by_the_first
+    def _leave_tables(self, folder: Path, summary: dict) -> None:
+        title = f"{self.config.model_name} on {self.config.dataset}, {self.config.convnet_type}, seed {self.seed}"
         tables.write_tables(folder, self.results, summary, title, shlex.join(["python", *sys.argv]))
-        log.info("Tables, figures and the checkpoint are in %s", folder)
-        return summary
 
     def _draw(self, folder: Path) -> None:
         plots.curves(folder / "curves.png", self.results)
@@ -284,7 +296,7 @@ class Run:
         figures = verification(scores, self.pairs.same)
         log.info("Verification: %s", ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
         rates = roc(scores, self.pairs.same)
-        plots.roc(self.place.folder / "roc.png", *rates, figures["verification_auc"])
+        by_the_first(plots.roc)(self.place.folder / "roc.png", *rates, figures["verification_auc"])
         return figures
 
     def _seconds(self) -> float:
@@ -300,5 +312,6 @@ def naming(session: Session) -> Iterator[None]:
         raise DivergenceError(f"session {session.index}: {error}") from error
 
 
+@by_the_first
 def _write_json(file: Path, content: dict) -> None:
     write_text(file, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

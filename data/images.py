@@ -13,6 +13,7 @@ from data.check import BROKEN
 from data.index import IndexedSet
 from data.transforms import Transform
 from utils.errors import DataError
+from utils.processes import WHOLE, Part
 from utils.seeds import derive_seed
 
 log = logging.getLogger("lethe")
@@ -109,8 +110,8 @@ class ImageStream:
         """The labels of a level, in the un-shuffled order, [N]."""
         return self.images.labels[level][self.items]
 
-    def batches(self, size: int, seed: int) -> Iterator[dict[str, Tensor]]:
-        """One pass: {"image": [B, 3, size, size], "item": [B], level: [B] …}.
+    def batches(self, size: int, seed: int, part: Part = WHOLE) -> Iterator[dict[str, Tensor]]:
+        """One pass, a part of each batch: {"image": [B, 3, size, size], "item": [B], level: [B] …}.
 
         Raises:
             DataError: see `ImageSet.image`.
@@ -121,7 +122,7 @@ class ImageStream:
         # images of this stream alone are probed: others may be of classes that have been purged
         workers = 0 if self.images.fits(self.items[:PROBED].tolist()) else self.workers
         dataset = _Transformed(self.images, self.transform, seed)
-        batches = [rows.tolist() for rows in order.split(size)]
+        batches = [part.of(rows).tolist() for rows in order.split(size)]
         # A generator of the loader's own: otherwise it draws its base seed from the global one.
         generator = torch.Generator().manual_seed(seed)
         options = {"num_workers": workers, "collate_fn": _collate, "generator": generator}

@@ -14,6 +14,7 @@ from torch import Tensor
 from utils.atomic import write_bytes
 from utils.errors import CheckpointError
 from utils.loop import Progress
+from utils.processes import by_the_first
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,11 @@ class RunCheckpoint:
     def __init__(self, folder: Path, config_hash: str):
         self.folder, self.config_hash = folder, config_hash
 
+    @by_the_first
     def save_session(self, tensors: dict[str, Tensor], notes: dict) -> None:
         """Replace the last session's state and drop the phases that led to it."""
         write_tensors(self.folder / "session.safetensors", tensors, notes | {"config": self.config_hash})
-        self.drop_phases()
+        self._drop_phases()
 
     def load_session(self) -> Saved | None:
         """The state after the last finished session, or None before the first.
@@ -48,6 +50,7 @@ class RunCheckpoint:
         """
         return self._load(self.folder / "session.safetensors")
 
+    @by_the_first
     def save_phase(self, session: int, phase: int, progress: Progress, finished: bool) -> None:
         """Keep where a phase stands; of a finished one without the optimizer."""
         tensors = {f"param.{i}": value for i, value in enumerate(progress.params)}
@@ -74,6 +77,7 @@ class RunCheckpoint:
         params, tracked = (_listed(saved.tensors, kind) for kind in ("param", "tracked"))
         return Progress(saved.notes["epoch"], params, optimizer, tracked), saved.notes["finished"]
 
+    @by_the_first
     def drop_phases(self, before: int | None = None) -> None:
         """Forget the phases of a session that is done.
 
@@ -81,10 +85,14 @@ class RunCheckpoint:
             before: only those of earlier sessions than this one, which stay where a run was cut between a session's
                 end and this; None: all.
         """
+        self._drop_phases(before)
+
+    def _drop_phases(self, before: int | None = None) -> None:
         for file in self.folder.glob("phase_*.safetensors*"):
             if before is None or file.suffix != ".safetensors" or read_notes(file).get("session", -1) < before:
                 file.unlink()
 
+    @by_the_first
     def clear(self) -> None:
         """Forget everything: a new run starts here."""
         for file in self.folder.glob("*.safetensors*"):

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from utils.errors import CheckpointError, DivergenceError
+from utils.processes import WHOLE, Part, first, in_order, mean_of_all, own_part, sum_of_all
 from utils.seeds import derive_seed, seed_everything
 
 log = logging.getLogger("lethe")
@@ -28,8 +30,11 @@ class Stream(Protocol):
     def __len__(self) -> int:
         """How many examples one pass holds."""
 
-    def batches(self, size: int, seed: int) -> Iterator[Batch]:
-        """One pass in batches of `size` (the last may be smaller), its randomness a function of `seed`."""
+    def batches(self, size: int, seed: int, part: Part = WHOLE) -> Iterator[Batch]:
+        """One pass in batches of `size` (the last may be smaller), its randomness a function of `seed`.
+
+        Of every batch the rows of one process only, or all.
+        """
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,9 @@ def fit(
 ) -> None:
     """Carry out a phase, in place.
 
+    Where several processes train together (`utils.processes.joined`), each computes its part of every batch, and their
+    gradients are joined: the step is that of one process, as with `accumulate`.
+
     Args:
         phase: what to train and how.
         seed: every epoch's randomness is a function of it and of the epoch's number.
@@ -161,13 +169,13 @@ def fit(
     """
     params = list(phase.params)
     optimizer = _optimizer(phase.recipe, params)
-    first = _restore(start, phase, optimizer) if start else 0
+    done = _restore(start, phase, optimizer) if start else 0
     lead = next(iter(phase.streams.values()))
     steps = math.ceil(len(lead) / phase.recipe.batch_size)
     total = steps * phase.recipe.epochs
     title = f"task {task} {phase.name}"
-    with _training(phase), tqdm(total=total, initial=steps * first, desc=title, disable=None, leave=False) as bar:
-        for epoch in range(first, phase.recipe.epochs):
+    with _training(phase), tqdm(total=total, initial=steps * done, desc=title, **_shown_by_the_first()) as bar:
+        for epoch in range(done, phase.recipe.epochs):
             seed_everything(seed, epoch)
             if phase.before_epoch:
                 phase.before_epoch(epoch)
@@ -213,11 +221,12 @@ def gather(
     was_training = module.training
     module.eval()
     parts: dict[str, list[Tensor]] = {}
-    for batch in _shown(stream, batch_size, 0, title):
+    for batch in _shown(stream, batch_size, 0, title, own_part()):
         for name, value in compute(_to(batch, device)).items():
             parts.setdefault(name, []).append(value.cpu())
     module.train(was_training)
-    return {name: torch.cat(values) for name, values in parts.items()}
+    sizes = [min(batch_size, len(stream) - start) for start in range(0, len(stream), batch_size)]
+    return {name: in_order(values, sizes) for name, values in parts.items()}
 
 
 def gradient_sums(
@@ -257,20 +266,27 @@ def gradient_sums(
     params, was_training = list(params), module.training
     sums = [torch.zeros_like(param) for param in params]
     module.eval()
-    for batch in _shown(stream, batch_size, seed, title):
+    mine = own_part()
+    for batch in islice(_shown(stream, batch_size, seed, title), mine.index, None, mine.count):
         slopes = torch.autograd.grad(loss(_to(batch, device)), params, materialize_grads=True)
         for total, slope in zip(sums, slopes, strict=True):
             total.add_(each(slope) if each else slope)
+    sum_of_all(sums)
     module.train(was_training)
     if not all(total.isfinite().all() for total in sums):
         raise DivergenceError("the gradients at the weights before training are not finite; look at the data")
     return sums
 
 
-def _shown(stream: Stream, size: int, seed: int, title: str | None) -> Iterable[Batch]:
+def _shown(stream: Stream, size: int, seed: int, title: str | None, part: Part = WHOLE) -> Iterable[Batch]:
     """One pass under a progress bar."""
     total = math.ceil(len(stream) / size)
-    return tqdm(stream.batches(size, seed), total=total, desc=title, disable=None, leave=False)
+    return tqdm(stream.batches(size, seed, part), total=total, desc=title, **_shown_by_the_first())
+
+
+def _shown_by_the_first() -> dict[str, bool | None]:
+    """Settings of a progress bar: one for all processes, and only on a terminal."""
+    return {"disable": None if first() else True, "leave": False}
 
 
 def _run_epoch(phase, params, optimizer, epoch, steps, batches, bar) -> dict[str, float]:
@@ -292,12 +308,14 @@ def _run_epoch(phase, params, optimizer, epoch, steps, batches, bar) -> dict[str
 
 def _step(phase: Phase, params, optimizer, pieces: Iterable[tuple[float, dict[str, Batch]]]) -> dict[str, Tensor]:
     """One step of the optimizer; the terms it saw, without their gradients."""
-    seen: dict[str, Tensor] = {}
+    seen, rows = {}, 0
     optimizer.zero_grad(set_to_none=True)
     for share, batches in pieces:
         terms = {name: share * value for name, value in phase.loss(batches).items()}
         torch.stack(list(terms.values())).sum().backward(inputs=params)
         seen = {name: seen.get(name, 0) + value.detach() for name, value in terms.items()}
+        rows += _rows(batches)
+    seen = _joined_step(params, seen, rows)
     if phase.after_backward:
         phase.after_backward()
     optimizer.step()
@@ -306,14 +324,31 @@ def _step(phase: Phase, params, optimizer, pieces: Iterable[tuple[float, dict[st
     return seen
 
 
+def _joined_step(params, seen: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
+    """Gradients and terms of the whole batch, of which this process saw so many rows."""
+    if own_part() == WHOLE:
+        return seen
+    there = torch.stack([torch.tensor(float(param.grad is not None)) for param in params]).to(params[0])
+    slopes = [torch.zeros_like(param) if param.grad is None else param.grad for param in params]
+    terms = torch.stack(list(seen.values())).to(params[0])
+    there, terms, *slopes = mean_of_all([there, terms, *slopes], rows)
+    for param, slope, anywhere in zip(params, slopes, there.tolist(), strict=True):
+        param.grad = slope if anywhere else None  # a parameter that no loss reaches is not to decay either
+    return dict(zip(seen, terms, strict=True))
+
+
+def _rows(batches: Mapping[str, Batch]) -> int:
+    """Examples of the first stream."""
+    return len(next(iter(next(iter(batches.values())).values())))
+
+
 def _pieces(batches: dict[str, Batch], count: int, device) -> Iterator[tuple[float, dict[str, Batch]]]:
     """A step's batches in at most so many pieces, none empty, each with its share of the first stream's examples."""
-    sizes = {name: len(next(iter(batch.values()))) for name, batch in batches.items()}
-    count, whole = min(count, *sizes.values()), next(iter(sizes.values()))
+    whole, count = _rows(batches), min(count, *(_rows({name: batch}) for name, batch in batches.items()))
     cut = {name: _chunks(batch, count) for name, batch in batches.items()}
     for i in range(count):
         piece = {name: _to(chunks[i], device) for name, chunks in cut.items()}
-        yield len(next(iter(next(iter(piece.values())).values()))) / whole, piece
+        yield _rows(piece) / whole, piece
 
 
 def _chunks(batch: Batch, count: int) -> list[Batch]:
@@ -324,15 +359,16 @@ def _chunks(batch: Batch, count: int) -> list[Batch]:
 def _joined(streams: Mapping[str, Stream], size: int, seed: int) -> Iterator[dict[str, Batch]]:
     """Steps of one batch from every stream; the first stream sets how many."""
     (lead, leader), *others = streams.items()
-    endless = {name: _cycle(stream, size, derive_seed(seed, name)) for name, stream in others}
-    for batch in leader.batches(size, derive_seed(seed, lead)):
+    part = own_part()
+    endless = {name: _cycle(stream, size, derive_seed(seed, name), part) for name, stream in others}
+    for batch in leader.batches(size, derive_seed(seed, lead), part):
         yield {lead: batch} | {name: next(it) for name, it in endless.items()}
 
 
-def _cycle(stream: Stream, size: int, seed: int) -> Iterator[Batch]:
+def _cycle(stream: Stream, size: int, seed: int, part: Part) -> Iterator[Batch]:
     turn = 0
     while True:
-        yield from stream.batches(size, derive_seed(seed, turn))
+        yield from stream.batches(size, derive_seed(seed, turn), part)
         turn += 1
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from utils.config import Config, config_hash, load_config, log_stem, resolved
 from utils.errors import CheckpointError, ConfigError
+from utils.processes import by_the_first
 from utils.schema import NO_EFFECT
 
 
@@ -36,8 +37,18 @@ class Place:
         """Models as they were before each forget request, where the config keeps them."""
         return self.folder / "history"
 
+    @by_the_first
+    def clear(self) -> None:
+        """A new run starts here; the summary goes first: while it stands, the run counts as finished."""
+        self.summary.unlink(missing_ok=True)
+        self._drop_history()
+
+    @by_the_first
     def drop_history(self) -> None:
         """Let go of those models."""
+        self._drop_history()
+
+    def _drop_history(self) -> None:
         if self.history.exists():
             shutil.rmtree(self.history)
 

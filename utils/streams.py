@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from utils.loop import Stream
+from utils.processes import WHOLE, Part
 from utils.seeds import derive_seed
 
 
@@ -27,12 +28,12 @@ class TensorStream:
     def __len__(self) -> int:
         return self.count
 
-    def batches(self, size: int, seed: int) -> Iterator[dict[str, Tensor]]:
-        """One pass in batches of `size`."""
+    def batches(self, size: int, seed: int, part: Part = WHOLE) -> Iterator[dict[str, Tensor]]:
+        """One pass in batches of `size`, of each a part."""
         order = torch.arange(self.count)
         if self.shuffle:
             order = torch.randperm(self.count, generator=torch.Generator().manual_seed(seed))
-        for rows in order.split(size):
+        for rows in map(part.of, order.split(size)):
             yield {name: value[rows] for name, value in self.fields.items()}
 
 
@@ -50,10 +51,10 @@ class DrawnStream:
     def __len__(self) -> int:
         return self.count
 
-    def batches(self, size: int, seed: int) -> Iterator[dict[str, Tensor]]:
-        """One pass of fresh rows in batches of `size`."""
+    def batches(self, size: int, seed: int, part: Part = WHOLE) -> Iterator[dict[str, Tensor]]:
+        """One pass of fresh rows in batches of `size`, of each a part."""
         generator = torch.Generator().manual_seed(seed)
-        return TensorStream(self.draw(generator)).batches(size, seed)
+        return TensorStream(self.draw(generator)).batches(size, seed, part)
 
 
 class ChainedStream:
@@ -69,10 +70,10 @@ class ChainedStream:
     def __len__(self) -> int:
         return sum(map(len, self.streams))
 
-    def batches(self, size: int, seed: int) -> Iterator[dict[str, Tensor]]:
-        """One pass; no batch holds examples of two streams."""
+    def batches(self, size: int, seed: int, part: Part = WHOLE) -> Iterator[dict[str, Tensor]]:
+        """One pass, a part of each batch; no batch holds examples of two streams."""
         for turn, stream in enumerate(self.streams):
-            yield from stream.batches(size, derive_seed(seed, turn))
+            yield from stream.batches(size, derive_seed(seed, turn), part)
 
 
 class PooledStream:
@@ -91,15 +92,18 @@ class PooledStream:
     def __len__(self) -> int:
         return sum(map(len, self.streams))
 
-    def batches(self, size: int, seed: int) -> Iterator[dict[str, Tensor]]:
-        """One pass in batches of `size`, the examples of the first stream first in each."""
+    def batches(self, size: int, seed: int, part: Part = WHOLE) -> Iterator[dict[str, Tensor]]:
+        """One pass in batches of `size`, the examples of the first stream first in each.
+
+        A part of a batch is taken when the whole is there: which examples it mixes is known only then.
+        """
         owners = torch.arange(len(self.streams)).repeat_interleave(torch.tensor([len(each) for each in self.streams]))
         mixed = owners[torch.randperm(len(owners), generator=torch.Generator().manual_seed(derive_seed(seed, "mix")))]
         passes = [_Portions(stream.batches(size, derive_seed(seed, i))) for i, stream in enumerate(self.streams)]
         for batch in mixed.split(size):
             counts = batch.bincount(minlength=len(passes)).tolist()
             parts = [each.take(count) for each, count in zip(passes, counts, strict=True) if count]
-            yield {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            yield {name: part.of(torch.cat([some[name] for some in parts])) for name in parts[0]}
 
 
 class _Portions:
@@ -142,13 +146,13 @@ class JoinedStream:
     def __len__(self) -> int:
         return len(self.stream)
 
-    def batches(self, size: int, seed: int) -> Iterator[dict[str, Tensor]]:
-        """One pass of the stream, every batch with the further fields.
+    def batches(self, size: int, seed: int, part: Part = WHOLE) -> Iterator[dict[str, Tensor]]:
+        """One pass of the stream, a part of every batch with the further fields.
 
         Raises:
             ValueError: an item has no row.
         """
-        for batch in self.stream.batches(size, seed):
+        for batch in self.stream.batches(size, seed, part):
             rows = self._rows_of(batch["item"])
             yield batch | {name: value[rows] for name, value in self.fields.items()}
 
