@@ -3,7 +3,6 @@
 import subprocess
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
 
 import trainer
@@ -29,10 +28,8 @@ def test_two_processes_end_a_run_as_one_does(workplace, monkeypatch):
     assert [row["classes"] for row in outcome(two)[0]] == [row["classes"] for row in outcome(one)[0]]
     weights = [load_file(folder / "checkpoint/session.safetensors") for folder in (one, two)]
     assert weights[0].keys() == weights[1].keys()
-    for name, value in weights[0].items():
-        torch.testing.assert_close(
-            weights[1][name], value, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
-        )
+    far = {k: (weights[1][k] - v).abs().max().item() for k, v in weights[0].items() if v.numel()}
+    assert {name: value for name, value in far.items() if value > 1e-5} == {}
     lines = log_of(two).splitlines()
     assert len([line for line in lines if "Resumed after session 0 of 4" in line]) == 1  # one process writes
     assert len([line for line in lines if "Tables, figures and the checkpoint" in line]) == 1
