@@ -12,7 +12,7 @@ from pathlib import Path
 
 from utils.errors import ConfigError, LetheError
 
-COMMANDS = ("prepare",)
+COMMANDS = ("audit", "prepare")
 log = logging.getLogger("lethe")
 
 

@@ -84,6 +84,15 @@ class DataManager:
             learned += sessions[-1].kind == "learn"
         return sessions
 
+    def images(self, split: str, classes: Sequence[int]) -> Stream:
+        """The images of some classes, un-augmented, in fixed order, for those who judge a model and do not train it.
+
+        Args:
+            split: `train` or `test`.
+            classes: fine labels.
+        """
+        return self._stream(split, tuple(classes), "test", False)
+
     def _session(self, index: int, step: Step, learned: int, grant_past: bool) -> Session:
         classes, seen, alive = (self._labels(names) for names in (step.classes, step.seen, step.alive))
         whole = {"index": index, "classes": classes, "seen": seen, "alive": alive, "order": self.order}

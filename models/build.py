@@ -31,8 +31,9 @@ FORGET_EPS = 1e-6  # AdamW's, Tan & Gong, 2025: with learning rates of 1e-7 the 
 
 @dataclass(frozen=True)
 class Built:
-    """What a config names: the stream, the learner, the general sets that it must leave alone, pairs to verify."""
+    """What a config names: the data and the stream cut from them, the learner, general sets, pairs to verify."""
 
+    manager: DataManager
     sessions: list[Session]
     learner: Learner
     general: list[GeneralSet]
@@ -69,7 +70,7 @@ def build(config: Config, seed: int, device: torch.device) -> Built:
     learner = get_model(config.model_name, model, **options)
     for session in sessions:
         learner.check(session)
-    return Built(sessions, learner, sets, pairs)
+    return Built(manager, sessions, learner, sets, pairs)
 
 
 def _prepare(backbone: Backbone, config: Config, device: torch.device) -> None:

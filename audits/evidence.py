@@ -1,0 +1,109 @@
+"""What audits look at: one model's view of the images of a request, the same images for every model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from data.general import GeneralSet
+from models.learner import Learner
+from utils.loop import Batch, Stream, gather
+
+
+@dataclass(frozen=True)
+class Case:
+    """What was asked for; fine labels.
+
+    Attributes:
+        gone: to be forgotten.
+        adjacent: to be kept, next to something forgotten; see `models.request_figures.parts`.
+        remote: to be kept, and far from it.
+        names: of all labels.
+        parents: of all labels, the names of their coarse classes.
+        aliases: name → other names of the same class.
+    """
+
+    gone: tuple[int, ...]
+    adjacent: tuple[int, ...]
+    remote: tuple[int, ...]
+    names: tuple[str, ...]
+    parents: tuple[str, ...]
+    aliases: Mapping[str, Sequence[str]]
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """All that was to be kept."""
+        return tuple(sorted((*self.adjacent, *self.remote)))
+
+
+@dataclass(frozen=True)
+class Images:
+    """A model's view of some images.
+
+    Attributes:
+        features: of unit length, [N, D], double precision.
+        labels: fine labels, [N].
+        logits: of the classifier over all classes, [N, C]; of a general set there are none.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray | None = None
+
+    def of(self, classes: Sequence[int]) -> Images:
+        """Those of some classes."""
+        return self._chosen(np.flatnonzero(np.isin(self.labels, list(classes))))
+
+    def few(self, count: int, seed: int = 0) -> Images:
+        """At most so many of each class, drawn."""
+        order = np.random.RandomState(seed).permutation(len(self.labels))
+        drawn = [order[self.labels[order] == label][:count] for label in np.unique(self.labels)]
+        return self._chosen(np.sort(np.concatenate(drawn)))
+
+    def _chosen(self, places: np.ndarray) -> Images:
+        logits = None if self.logits is None else self.logits[places]
+        return Images(self.features[places], self.labels[places], logits)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A model under audit.
+
+    Attributes:
+        learner: it, and what it owns.
+        train: the training images of all classes; the forgotten ones among them were shown to the unlearner.
+        test: their test images.
+        general: name of a general set → its test images.
+    """
+
+    learner: Learner
+    train: Images
+    test: Images
+    general: dict[str, Images]
+
+
+def collect(learner: Learner, train: Stream, test: Stream, general: Sequence[GeneralSet]) -> Evidence:
+    """Encode everything once.
+
+    Args:
+        learner: the model under audit; its features are raw, its fine logits over all classes.
+        train: the training images of all classes, un-augmented.
+        test: their test images.
+        general: sets that have nothing to do with the request.
+    """
+    sets = {item.name: _images(learner, item.stream, classify=False) for item in general}
+    return Evidence(learner, _images(learner, train), _images(learner, test), sets)
+
+
+def _images(learner: Learner, stream: Stream, classify: bool = True) -> Images:
+    def compute(batch: Batch) -> dict[str, torch.Tensor]:
+        output = learner.predict(batch["image"])
+        logits = {"logits": output.logits["fine"]} if classify else {}
+        return {"features": F.normalize(output.features.double(), dim=1), "labels": batch["fine"]} | logits
+
+    found = gather(learner.model, compute, stream, device=learner.model.device, title="audit")
+    return Images(**{name: value.numpy() for name, value in found.items()})

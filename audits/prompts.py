@@ -1,0 +1,84 @@
+"""Does a CLIP answer to the forgotten names when they are asked otherwise?"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from audits.evidence import Case, Evidence
+from convs.clip import ClipBackbone
+
+# none of them is in a set of `convs.templates`
+WORDINGS = (
+    "is this a {}?",
+    "somebody took a picture of the {} over there",
+    "the thing in front of me is called {}",
+    "{}, seen on a rainy day",
+)
+
+
+def audit(evidence: Evidence, case: Case, original: Evidence) -> Iterator[tuple[str, float]]:
+    """Accuracy on the test images of the forgotten classes when their names are put differently, in %.
+
+    `prompt_wordings`: templates that no training used; `prompt_misspelt`: two letters changed places; `prompt_alias`:
+    by other names, where there are any; `prompt_parent`: the parent's name before their own. The other classes keep
+    their names. `retrieval_text`: share of the images nearest to a forgotten name, as many as it has, that are its own;
+    `retrieval_image`: how often its name is among the five nearest to an image.
+    """
+    backbone = evidence.learner.model.backbone
+    if not isinstance(backbone, ClipBackbone):
+        return
+    templates = evidence.learner.model.templates
+    plain = _text(backbone, case.names, templates)
+    for kind, names in _otherwise(case).items():
+        rows = plain.copy()
+        rows[list(case.gone)] = _text(backbone, names, templates)
+        yield f"prompt_{kind}", _accuracy(evidence, case, rows)
+    yield "prompt_wordings", _accuracy(evidence, case, _text(backbone, case.names, WORDINGS))
+    yield "retrieval_text", _by_text(evidence, case, plain)
+    yield "retrieval_image", _by_image(evidence, case, plain)
+
+
+def misspelt(name: str) -> str:
+    """The longest word of a name with its two middle letters swapped; if these are equal, the next two."""
+    word = max(name.split(), key=len)
+    places = range(max(0, len(word) // 2 - 1), len(word) - 1)
+    swaps = [word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in places]
+    return name.replace(word, next((other for other in swaps if other != word), word), 1)
+
+
+def _otherwise(case: Case) -> dict[str, list[str]]:
+    own = [case.names[label] for label in case.gone]
+    found = {
+        "misspelt": [misspelt(name) for name in own],
+        "parent": [f"{case.parents[label]} {case.names[label]}" for label in case.gone],
+    }
+    if any(case.aliases.get(name) for name in own):
+        found["alias"] = [next(iter(case.aliases.get(name) or (name,))) for name in own]
+    return found
+
+
+@torch.no_grad()
+def _text(backbone: ClipBackbone, names: Sequence[str], templates: tuple[str, ...]) -> np.ndarray:
+    return F.normalize(backbone.name_features(list(names), templates).double(), dim=1).cpu().numpy()  # [n, D]
+
+
+def _accuracy(evidence: Evidence, case: Case, rows: np.ndarray) -> float:
+    asked = evidence.test.of(case.gone)
+    return 100.0 * float(np.mean((asked.features @ rows.T).argmax(1) == asked.labels))
+
+
+def _by_text(evidence: Evidence, case: Case, rows: np.ndarray) -> float:
+    shares = []
+    for label in case.gone:
+        own = evidence.test.labels == label
+        nearest = np.argsort(-(evidence.test.features @ rows[label]), kind="stable")[: own.sum()]
+        shares.append(np.mean(own[nearest]))
+    return 100.0 * float(np.mean(shares))
+
+
+def _by_image(evidence: Evidence, case: Case, rows: np.ndarray, count: int = 5) -> float:
+    asked = evidence.test.of(case.gone)
+    nearest = np.argsort(-(asked.features @ rows.T), axis=1, kind="stable")[:, :count]
+    return 100.0 * float(np.mean((nearest == asked.labels[:, None]).any(1)))
