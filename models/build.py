@@ -141,6 +141,8 @@ def _recipes(config: Config) -> dict[str, Recipe]:
         schedule=config.schedule,
         min_lr=config.min_lr,
         warmup_steps=config.warmup_steps,
+        clip_grad=config.clip_grad,
+        max_loss=config.max_loss,
     )
     forget = replace(
         first,

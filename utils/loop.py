@@ -52,6 +52,8 @@ class Recipe:
         min_lr: what the cosine would reach after the last epoch.
         warmup_steps: steps over which the rate rises linearly to its schedule.
         eps: of Adam's denominator; None is the optimizer's own. SGD has none.
+        clip_grad: the gradient of all parameters together is shortened to this norm where it is longer; None: never.
+        max_loss: training stops where the loss of a step is above it; None: only where it is not finite.
     """
 
     epochs: int
@@ -64,6 +66,8 @@ class Recipe:
     min_lr: float = 0.0
     warmup_steps: int = 0
     eps: float | None = None
+    clip_grad: float | None = None
+    max_loss: float | None = None
 
     def __post_init__(self):
         if self.optimizer not in OPTIMIZERS or self.schedule not in SCHEDULES:
@@ -161,10 +165,12 @@ def fit(
         task: the session's number, for the log.
         accumulate: how many pieces the batches of a step are cut into, one after the other in memory. A loss that is a
             mean over examples is the same; of one that looks at a batch as a whole (a bound on its mean, a contrast
-            among its names), the mean over the pieces is minimised.
+            among its names), the mean over the pieces is minimised. Where the GPU's memory does not suffice, the pieces
+            become smaller for the rest of the phase, and the log says so.
 
     Raises:
-        DivergenceError: a loss term, or a parameter after the last step, is no longer finite.
+        DivergenceError: a loss term, or a parameter after the last step, is no longer finite, or the loss is above the
+            recipe's `max_loss`.
         CheckpointError: `start` belongs to other parameters.
     """
     params = list(phase.params)
@@ -173,15 +179,14 @@ def fit(
     lead = next(iter(phase.streams.values()))
     steps = math.ceil(len(lead) / phase.recipe.batch_size)
     total = steps * phase.recipe.epochs
-    title = f"task {task} {phase.name}"
+    title, pieces = f"task {task} {phase.name}", _Pieces(accumulate, device)
     with _training(phase), tqdm(total=total, initial=steps * done, desc=title, **_shown_by_the_first()) as bar:
         for epoch in range(done, phase.recipe.epochs):
             seed_everything(seed, epoch)
             if phase.before_epoch:
                 phase.before_epoch(epoch)
             batches = _joined(phase.streams, phase.recipe.batch_size, derive_seed(seed, epoch, "data"))
-            steps_of_epoch = (_pieces(step, accumulate, device) for step in batches)
-            means = _run_epoch(phase, params, optimizer, epoch, steps, steps_of_epoch, bar)
+            means = _run_epoch(phase, params, optimizer, epoch, steps, batches, pieces, bar)
             if phase.after_epoch:
                 phase.after_epoch(epoch)
             _report(phase, task, epoch, means)
@@ -289,38 +294,54 @@ def _shown_by_the_first() -> dict[str, bool | None]:
     return {"disable": None if first() else True, "leave": False}
 
 
-def _run_epoch(phase, params, optimizer, epoch, steps, batches, bar) -> dict[str, float]:
+def _run_epoch(phase, params, optimizer, epoch, steps, batches, pieces, bar) -> dict[str, float]:
     history, names, checked = [], (), 0
-    for step, pieces in enumerate(batches):
+    for step, whole in enumerate(batches):
         rate = phase.recipe.rate(epoch, epoch * steps + step)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        terms = _step(phase, params, optimizer, pieces)
+        terms = _step(phase, params, optimizer, whole, pieces)
         names = tuple(terms)
         history.append(torch.stack(list(terms.values())))
         bar.update()
         if len(history) - checked == CHECK_EVERY:
-            _check(history[checked:], names, phase.name, epoch, checked)
+            _check(history[checked:], names, phase, epoch, checked)
             checked = len(history)
-    _check(history[checked:], names, phase.name, epoch, checked)
+    _check(history[checked:], names, phase, epoch, checked)
     return dict(zip(names, torch.stack(history).mean(0).tolist(), strict=True)) if history else {}
 
 
-def _step(phase: Phase, params, optimizer, pieces: Iterable[tuple[float, dict[str, Batch]]]) -> dict[str, Tensor]:
+def _step(phase: Phase, params, optimizer, batches: dict[str, Batch], pieces) -> dict[str, Tensor]:
     """One step of the optimizer; the terms it saw, without their gradients."""
-    seen, rows = {}, 0
-    optimizer.zero_grad(set_to_none=True)
-    for share, batches in pieces:
-        terms = {name: share * value for name, value in phase.loss(batches).items()}
-        torch.stack(list(terms.values())).sum().backward(inputs=params)
-        seen = {name: seen.get(name, 0) + value.detach() for name, value in terms.items()}
-        rows += _rows(batches)
-    seen = _joined_step(params, seen, rows)
+    while (seen := _backward(phase, params, optimizer, batches, pieces)) is None:
+        pieces.become_smaller(batches, phase.name)
+    seen = _joined_step(params, seen, _rows(batches))
+    if phase.recipe.clip_grad is not None:
+        nn.utils.clip_grad_norm_(params, phase.recipe.clip_grad)
     if phase.after_backward:
         phase.after_backward()
     optimizer.step()
     if phase.after_step:
         phase.after_step()
+    return seen
+
+
+def _backward(phase: Phase, params, optimizer, batches: dict[str, Batch], pieces) -> dict[str, Tensor] | None:
+    """The terms of a step, whose gradients are there; None where memory did not suffice for pieces of this size.
+
+    The step is taken again from outside: while the error is handled, it holds on to what filled the memory.
+    """
+    seen: dict[str, Tensor] = {}
+    optimizer.zero_grad(set_to_none=True)
+    try:
+        for share, piece in pieces.of(batches):
+            terms = {name: share * value for name, value in phase.loss(piece).items()}
+            torch.stack(list(terms.values())).sum().backward(inputs=params)
+            seen = {name: seen.get(name, 0) + value.detach() for name, value in terms.items()}
+    except torch.OutOfMemoryError:
+        if pieces.count >= pieces.most(batches):
+            raise
+        return None
     return seen
 
 
@@ -342,13 +363,35 @@ def _rows(batches: Mapping[str, Batch]) -> int:
     return len(next(iter(next(iter(batches.values())).values())))
 
 
-def _pieces(batches: dict[str, Batch], count: int, device) -> Iterator[tuple[float, dict[str, Batch]]]:
-    """A step's batches in at most so many pieces, none empty, each with its share of the first stream's examples."""
-    whole, count = _rows(batches), min(count, *(_rows({name: batch}) for name, batch in batches.items()))
-    cut = {name: _chunks(batch, count) for name, batch in batches.items()}
-    for i in range(count):
-        piece = {name: _to(chunks[i], device) for name, chunks in cut.items()}
-        yield _rows(piece) / whole, piece
+class _Pieces:
+    """How the batches of a step go through memory.
+
+    Args:
+        count: in how many pieces, as long as there are enough examples.
+        device: where they are computed.
+    """
+
+    def __init__(self, count: int, device: torch.device | str):
+        self.count, self.device = count, device
+
+    def of(self, batches: dict[str, Batch]) -> Iterator[tuple[float, dict[str, Batch]]]:
+        """The pieces, none empty, each with its share of the first stream's examples."""
+        count = min(self.count, self.most(batches))
+        cut = {name: _chunks(batch, count) for name, batch in batches.items()}
+        for i in range(count):
+            piece = {name: _to(chunks[i], self.device) for name, chunks in cut.items()}
+            yield _rows(piece) / _rows(batches), piece
+
+    def become_smaller(self, batches: dict[str, Batch], phase: str) -> None:
+        """Twice as many, as far as there are examples, for the rest of the phase."""
+        self.count = min(2 * self.count, self.most(batches))
+        log.warning("Out of memory in phase '%s': its steps go on in %d pieces", phase, self.count)
+        torch.cuda.empty_cache()
+
+    @staticmethod
+    def most(batches: dict[str, Batch]) -> int:
+        """How many pieces can be made of a step's batches."""
+        return min(_rows({name: batch}) for name, batch in batches.items())
 
 
 def _chunks(batch: Batch, count: int) -> list[Batch]:
@@ -372,16 +415,23 @@ def _cycle(stream: Stream, size: int, seed: int, part: Part) -> Iterator[Batch]:
         turn += 1
 
 
-def _check(history: list[Tensor], names: tuple[str, ...], phase: str, epoch: int, offset: int) -> None:
+def _check(history: list[Tensor], names: tuple[str, ...], phase: Phase, epoch: int, offset: int) -> None:
     if not history:
         return
-    bad = ~torch.isfinite(torch.stack(history)).cpu()
-    if bad.any():
+    terms = torch.stack(history).cpu()  # [steps, terms]
+    place = f"in phase '{phase.name}', epoch {epoch + 1}, step"
+    if (bad := ~terms.isfinite()).any():
         step, term = bad.nonzero()[0].tolist()
-        value = history[step][term].item()
         raise DivergenceError(
-            f"loss term '{names[term]}' became {value} in phase '{phase}', epoch {epoch + 1}, "
-            f"step {offset + step + 1}; lower the learning rate or look at the data of that step"
+            f"loss term '{names[term]}' became {terms[step, term].item()} {place} {offset + step + 1}; "
+            "lower the learning rate or look at the data of that step"
+        )
+    if phase.recipe.max_loss is not None and (high := terms.sum(1) > phase.recipe.max_loss).any():
+        step = high.nonzero()[0].item()
+        raise DivergenceError(
+            f"the loss became {terms[step].sum().item():.4g} {place} {offset + step + 1}, above 'max_loss' "
+            f"({phase.recipe.max_loss:g}); its largest term is '{names[int(terms[step].argmax())]}'; "
+            "lower the learning rate or raise the bound"
         )
 
 

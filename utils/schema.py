@@ -130,6 +130,8 @@ class Config(BaseModel):
     precision: Annotated[Literal["auto", "fp32", "bf16"], BeforeValidator(_lower)] = Field(
         "auto", description="what the towers compute in; auto: bf16 where the hardware multiplies it faster, else fp32"
     )
+    clip_grad: Above0 | None = Field(None, description="longest gradient of a step; null: any")
+    max_loss: Above0 | None = Field(None, description="training stops where a step's loss is above it; null: never")
     accumulate: Positive = Field(
         1, description="pieces that the batches of a step go through memory in; the step stays one"
     )

@@ -591,3 +591,61 @@ def test_no_piece_lacks_a_stream():
     streams = {"train": ordered(4), "few": ordered(2)}
     fit(phase_of(point, loss, Recipe(1, lr=0.1, batch_size=4), streams), seed=0, accumulate=3)
     assert pairs == [(2, 1), (2, 1)]
+
+
+# memory that does not suffice
+
+
+def test_pieces_become_smaller_until_they_fit_and_the_step_stays_one(lines):
+    """Five examples in one batch; more than two at a time do not fit."""
+    sizes = []
+
+    def end(most):
+        def loss(batches):
+            x = batches["train"]["x"]
+            sizes.append(len(x))
+            if len(x) > most:
+                raise torch.OutOfMemoryError("no room")
+            return {"a": (x * point.w).square().mean()}
+
+        point = Point(1.0)
+        recipe = Recipe(2, lr=0.01, batch_size=5, schedule="constant")
+        fit(phase_of(point, loss, recipe, {"train": ordered(5)}), seed=0)
+        return point.w.item()
+
+    ends = [end(5), end(2)]
+    assert sizes == [5, 5] + [5, 3] + [2, 1, 1, 1] + [2, 1, 1, 1]
+    assert ends[1] == pytest.approx(ends[0], rel=1e-12)
+    assert "Out of memory in phase 'test': its steps go on in 4 pieces" in lines
+
+
+def test_memory_for_not_even_one_example_is_an_error():
+    def loss(batches):
+        raise torch.OutOfMemoryError("no room at all")
+
+    with pytest.raises(torch.OutOfMemoryError, match="no room at all"):
+        fit(phase_of(Point(1.0), loss, Recipe(1, lr=0.1, batch_size=3)), seed=0)
+
+
+# guards
+
+
+@pytest.mark.parametrize(("clip", "step"), [(None, 5.0), (10.0, 5.0), (1.0, 1.0)])
+def test_a_long_gradient_is_shortened(clip, step):
+    """∂/∂w of 3·w₀ + 4·w₁ has length 5."""
+    point, slope = Point(0.0, 0.0), torch.tensor([3.0, 4.0], dtype=torch.float64)
+    recipe = Recipe(1, lr=1.0, momentum=0.0, batch_size=3, clip_grad=clip)
+    fit(phase_of(point, lambda _: {"a": (slope * point.w).sum()}, recipe), seed=0)
+    assert point.w.tolist() == pytest.approx([-0.6 * step, -0.8 * step], rel=1e-6)
+
+
+def test_a_loss_above_its_bound_stops_the_phase():
+    def loss(_):
+        return {"small": 0 * point.w.sum() + 1, "large": 0 * point.w.sum() + 2}
+
+    point = Point(1.0)
+    fit(phase_of(point, loss, Recipe(1, lr=0.1, max_loss=3.0)), seed=0)
+    with pytest.raises(
+        DivergenceError, match=r"the loss became 3 in phase 'test', epoch 1, step 1, above 'max_loss' \(2.5\)"
+    ):
+        fit(phase_of(point, loss, Recipe(1, lr=0.1, max_loss=2.5)), seed=0)
