@@ -24,6 +24,7 @@ from utils.continual import task_figures
 from utils.devices import choose_device, peak_mb
 from utils.environment import describe_environment
 from utils.errors import CheckpointError, DivergenceError
+from utils.lock import locked
 from utils.logs import logging_to
 from utils.loop import Phase, Progress, fit, load_progress, standing
 from utils.place import Place, find_place
@@ -99,7 +100,16 @@ class Run:
         self.seconds_before, self.started = 0.0, time.monotonic()
 
     def follow(self, resume: bool) -> dict:
-        """Carry the run out, from its last checkpoint where it is resumed, and return its summary."""
+        """Carry the run out, from its last checkpoint where it is resumed, and return its summary.
+
+        Raises:
+            BusyError: another process is at work on it.
+            LetheError: something else is not as it must be.
+        """
+        with locked(self.place.lock) if first() else nullcontext():
+            return self._follow(resume)
+
+    def _follow(self, resume: bool) -> dict:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         done = self._restore() if resume else 0

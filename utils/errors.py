@@ -28,6 +28,10 @@ class WriteError(LetheError):
     """A file that cannot be written."""
 
 
+class BusyError(LetheError):
+    """A run that another process is at work on."""
+
+
 class DivergenceError(LetheError):
     """A loss that is no longer a finite number."""
 

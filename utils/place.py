@@ -23,6 +23,11 @@ class Place:
         return self.folder.with_name(self.folder.name + ".log")
 
     @property
+    def lock(self) -> Path:
+        """There while a process is at work on the run."""
+        return self.folder.with_name(self.folder.name + ".lock")
+
+    @property
     def summary(self) -> Path:
         """The flat figures; while this file stands, the run counts as finished."""
         return self.folder / "summary.json"
