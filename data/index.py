@@ -53,7 +53,7 @@ class IndexedSet:
         return self.root / self.splits[split][position].path
 
 
-def read_set(name: str, folder: Path, root: Path | None = None) -> IndexedSet:
+def read_set(name: str, folder: Path, root: Path | None = None, outside: bool = False) -> IndexedSet:
     """Read both splits of a data set.
 
     Args:
@@ -61,16 +61,33 @@ def read_set(name: str, folder: Path, root: Path | None = None) -> IndexedSet:
         folder: holds `train.jsonl`, `test.jsonl` and `set.json`.
         root: overrides the root that `set.json` names; absolute paths of the index that start with the named root
             are moved below it.
+        outside: whether image paths may lead out of the root. An index may come from a stranger, who is not to choose
+            which files are read.
 
     Raises:
-        DataError: a file is missing or a line is not what it should be.
+        DataError: a file is missing, a line is not what it should be, or its path leads out of the root.
     """
     about = _read_about(folder / "set.json")
     named_root = (folder / about.get("root", ".")).resolve()
     splits = {split: read_index(folder / f"{split}.jsonl") for split in SPLITS}
     if root is not None:
         splits = {split: _rerooted(records, named_root) for split, records in splits.items()}
-    return IndexedSet(name, folder, (root or named_root).resolve(), splits, about.get("aliases", {}))
+    found = IndexedSet(name, folder, (root or named_root).resolve(), splits, about.get("aliases", {}))
+    if not outside:
+        _check_inside(found)
+    return found
+
+
+def _check_inside(indexed: IndexedSet) -> None:
+    inside = os.path.join(indexed.root, "")
+    for split, records in indexed.splits.items():
+        for position, record in enumerate(records):
+            if not os.path.normpath(os.path.join(inside, record.path)).startswith(inside):
+                raise DataError(
+                    f"{indexed.place(split, position)}: image path {record.path!r} leads out of the set's root "
+                    f"{indexed.root}; name another 'root' in {indexed.folder / 'set.json'}, or set 'outside_root' to "
+                    "true if you trust the index"
+                )
 
 
 def write_set(folder: Path, root: Path, splits: dict[str, Iterable[Record]], aliases: dict | None = None) -> None:

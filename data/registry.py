@@ -12,7 +12,12 @@ CACHE = Path("data/cache")
 
 
 def find_set(
-    name: str, index_root: Path, data_root: Path | None = None, cache: Path = CACHE, key: str = "dataset"
+    name: str,
+    index_root: Path,
+    data_root: Path | None = None,
+    cache: Path = CACHE,
+    key: str = "dataset",
+    outside: bool = False,
 ) -> IndexedSet:
     """A data set by name; the sets of the embedded world are drawn on first use.
 
@@ -22,15 +27,16 @@ def find_set(
         data_root: where the images are, if not where the index says.
         cache: where the embedded world is drawn.
         key: of the experiment that names the set, for messages.
+        outside: whether image paths may lead out of the set's root, see `read_set`.
 
     Raises:
         DataError: no such set. Where a builder makes one of that name, the message says where the data come from, how
             to index them and what can be run without them; else it names the nearest known sets.
     """
     if "+" in name:
-        return union([find_set(part, index_root, data_root, cache, key) for part in name.split("+")])
+        return union([find_set(part, index_root, data_root, cache, key, outside) for part in name.split("+")])
     if (index_root / name / "train.jsonl").is_file():
-        return read_set(name, index_root / name, data_root)
+        return read_set(name, index_root / name, data_root, outside)
     if name in WORLD_SETS:
         return read_set(name, ensure_world(name, cache))
     if name in BUILDERS and name != "folder":  # any folder is one's own

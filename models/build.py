@@ -84,7 +84,7 @@ def _prepare(backbone: Backbone, config: Config, device: torch.device) -> None:
 
 def _indexed(config: Config, name: str, key: str) -> IndexedSet:
     moved = Path(config.data_root) if config.data_root and name == config.dataset else None
-    found = find_set(name, Path(config.index_root), moved, key=key)
+    found = find_set(name, Path(config.index_root), moved, key=key, outside=config.outside_root)
     return held_out(found, config.validation) if config.validation else found
 
 

@@ -26,6 +26,7 @@ NO_EFFECT = {
     "workers",
     "cache_gb",
     "data_root",
+    "outside_root",
     "logs",
     "checkpoint_every",
     "keep_history",
@@ -186,6 +187,7 @@ class Config(BaseModel):
     workers: Count = Field(2, description="processes that decode images which the cache cannot hold")
     cache_gb: NotNegative = Field(4.0, description="memory limit of the cache of decoded images, of each split, in GB")
     data_root: Name | None = Field(None, description="folder that image paths start from; null: as the index says")
+    outside_root: StrictBool = Field(False, description="image paths of an index may lead out of its root")
     index_root: Name = Field("data/sets", description="folder of the data sets' indexes")
     logs: Name = Field("logs", description="folder for logs and results")
     exclude: Annotated[tuple[Name, ...], AfterValidator(distinct)] = Field(

@@ -89,7 +89,22 @@ def test_another_root_moves_relative_and_absolute_paths_alike(tmp_path):
         assert read_set("s", tmp_path / name, other).file("train", 0) == other.resolve() / "x/1.png"
         assert read_set("s", tmp_path / name).file("train", 0) == images.resolve() / "x/1.png"
     small(tmp_path / "out", images, "/elsewhere/1.png")
-    assert read_set("s", tmp_path / "out", other).file("train", 0) == Path("/elsewhere/1.png")
+    assert read_set("s", tmp_path / "out", other, outside=True).file("train", 0) == Path("/elsewhere/1.png")
+
+
+@pytest.mark.parametrize("path", ["/elsewhere/1.png", "../1.png", "x/../../1.png", "../images2/1.png"])
+def test_a_path_that_leads_out_of_the_root_is_refused_with_its_line(tmp_path, path):
+    small(tmp_path / "index", tmp_path / "images", path)
+    with pytest.raises(
+        DataError, match=r"index/train.jsonl:1: image path .* leads out of the set's root .*outside_root"
+    ):
+        read_set("s", tmp_path / "index")
+    read_set("s", tmp_path / "index", outside=True)
+
+
+def test_a_path_may_wander_inside_the_root(tmp_path):
+    small(tmp_path / "index", tmp_path / "images", "x/../y/1.png")
+    assert read_set("s", tmp_path / "index").file("train", 0).resolve() == (tmp_path / "images/y/1.png").resolve()
 
 
 def test_without_set_json_paths_start_at_the_index(tmp_path):
