@@ -1,5 +1,6 @@
 """What a run needs to go on after it was cut: one file per finished session, one per phase of the session under way."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -121,10 +122,22 @@ def _listed(tensors: Mapping[str, Tensor], kind: str) -> list[Tensor]:
 def write_tensors(file: Path, tensors: dict[str, Tensor], notes: dict) -> None:
     """Write tensors and JSON notes as one safetensors file, atomically; tensors that share memory are written apart.
 
+    Their digest stands beside the notes: a damaged file may still be one that can be opened.
+
     Raises:
         WriteError: the disk is full or the folder cannot be written.
     """
-    write_bytes(file, save(dict(_unshared(tensors)), {"lethe": json.dumps(notes, ensure_ascii=False)}))
+    own = dict(_unshared(tensors))
+    write_bytes(file, save(own, {"lethe": json.dumps(notes, ensure_ascii=False), "digest": _digest(own)}))
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    found = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        value = tensors[name]
+        found.update(f"{name} {value.dtype} {list(value.shape)} ".encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def _unshared(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -146,6 +159,8 @@ def read_tensors(file: Path) -> Saved:
     """
     with _opened(file) as opened:
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        if (opened.metadata() or {}).get("digest", "") != _digest(tensors):
+            raise ValueError("its content is not what was written")
         return Saved(tensors, _notes(opened))
 
 

@@ -239,3 +239,16 @@ def test_clear_forgets_the_checkpoint_and_nothing_else(checkpoint):
     checkpoint.clear()
     assert os.listdir(checkpoint.folder) == ["notes.txt"]
     assert checkpoint.load_session() is None and checkpoint.load_phase(1, 0) is None
+
+
+@pytest.mark.parametrize("place", [-1, -9, -17])
+def test_a_single_changed_bit_shows(tmp_path, place):
+    """In any of the tensors: the file can still be opened."""
+    tensors = {"a": torch.arange(2.0), "b": torch.tensor(7), "c": torch.tensor([True] * 8), "none": torch.empty(0, 3)}
+    write_tensors(tmp_path / "x", tensors, {"n": 1})
+    assert read_tensors(tmp_path / "x").notes == {"n": 1}
+    content = bytearray((tmp_path / "x").read_bytes())
+    content[place] ^= 1
+    (tmp_path / "x").write_bytes(bytes(content))
+    with pytest.raises(CheckpointError, match="damaged .its content is not what was written.; start anew"):
+        read_tensors(tmp_path / "x")
