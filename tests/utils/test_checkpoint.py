@@ -250,5 +250,5 @@ def test_a_single_changed_bit_shows(tmp_path, place):
     content = bytearray((tmp_path / "x").read_bytes())
     content[place] ^= 1
     (tmp_path / "x").write_bytes(bytes(content))
-    with pytest.raises(CheckpointError, match="damaged .its content is not what was written.; start anew"):
+    with pytest.raises(CheckpointError, match=r"damaged \(its content is not what was written\); start anew"):
         read_tensors(tmp_path / "x")

@@ -614,7 +614,7 @@ def test_pieces_become_smaller_until_they_fit_and_the_step_stays_one(lines):
         return point.w.item()
 
     ends = [end(5), end(2)]
-    assert sizes == [5, 5] + [5, 3] + [2, 1, 1, 1] + [2, 1, 1, 1]
+    assert sizes == [5, 5, *(5, 3, 2, 1, 1, 1), *(2, 1, 1, 1)]
     assert ends[1] == pytest.approx(ends[0], rel=1e-12)
     assert "Out of memory in phase 'test': its steps go on in 4 pieces" in lines
 
