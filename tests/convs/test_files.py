@@ -35,6 +35,7 @@ def test_the_notes_of_a_product_lie_open(tmp_path):
     write_tensors(file, STATE, {"classes": json.dumps({"fine": ["é"]})})
     tensors, metadata = read_weights(file)
     assert_state(tensors)
+    assert len(metadata.pop("digest")) == 32  # that a damaged file shows
     assert metadata == {"classes": json.dumps({"fine": ["é"]})}
 
 
