@@ -199,7 +199,7 @@ def test_every_name_is_encoded_once_however_many_batches(build, tiny_sessions, m
     encode = learner.model.backbone.encode_text
     monkeypatch.setattr(learner.model.backbone, "encode_text", lambda texts: heard.extend(texts) or encode(texts))
     whole = ImageStream.batches
-    monkeypatch.setattr(ImageStream, "batches", lambda stream, size, seed: whole(stream, 2, seed))
+    monkeypatch.setattr(ImageStream, "batches", lambda stream, size, seed, part: whole(stream, 2, seed, part))
     score(learner, session)
     names = [*session.order.fine, session.order.coarse[0]]
     assert sorted(heard) == sorted(t.replace("{}", name) for name in names for t in learner.model.templates)
