@@ -6,7 +6,7 @@ Figures = Mapping[str, float]
 
 KNOWS = 0.5  # share of the original's accuracy from which on a concept counts as known
 SAME = 0.99  # CKA of the forgotten images' features from which on nothing has moved
-NEAR = 10.0  # points around the oracle's probe within which nothing more can be told
+NEAR = 10.0  # points around what one image a class brings back in the oracle, within which nothing more can be told
 DAMAGE = 0.9  # share of the original's retained accuracy below which there is collateral damage
 WORST = 0.35  # AUC of the loss attack below which the exemplars stand out by being known worst
 
@@ -14,10 +14,10 @@ VERDICTS = {
     "not forgotten": f"by its rows or its names at least {KNOWS:.0%} of the original's accuracy is there",
     "hidden in the head": "the classifier denies what the features hold as before: their CKA with the original is at "
     f"least {SAME}",
-    "over-unlearned": f"the exemplars stand out by being known worst (AUC < {WORST}), or a probe finds more than "
-    f"{NEAR:.0f} points less than in the oracle",
-    "suppressed": f"a probe of five images a class finds over {NEAR:.0f} points more than in the oracle or, without "
-    f"one, over {KNOWS:.0%} of what it finds in the original",
+    "over-unlearned": f"the exemplars stand out by being known worst (AUC < {WORST}), or one image a class brings back "
+    f"over {NEAR:.0f} points less than in the oracle",
+    "suppressed": f"one image a class brings back over {NEAR:.0f} points more than in the oracle or, where there is "
+    f"none, over {KNOWS:.0%} of what it brings back in the original",
     "erased": "none of these",
 }
 COLLATERAL = "collateral damage"
@@ -44,10 +44,10 @@ def _word(own: Figures, original: Figures, oracle: Figures | None) -> str:
         return "hidden in the head"
     if max(own["forget"], own.get("forget_names", 0.0)) >= KNOWS * original["forget"]:
         return "not forgotten"
-    found, reference = own["probe_few"], oracle["probe_few"] if oracle else None
+    found, reference = own["prototype_1"], oracle["prototype_1"] if oracle else None
     if own["mia_loss_auc"] < WORST or (oracle and found < reference - NEAR):
         return "over-unlearned"
-    bound = reference + NEAR if oracle else KNOWS * original["probe_few"]
+    bound = reference + NEAR if oracle else KNOWS * original["prototype_1"]
     return "suppressed" if found > bound else "erased"
 
 

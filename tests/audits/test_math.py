@@ -85,18 +85,18 @@ ORIGINAL = {
     "forget_names": 96.0,
     "retain": 95.0,
     "cka_gone": 1.0,
-    "probe_few": 94.0,
+    "prototype_1": 94.0,
     "mia_loss_auc": 0.6,
 }
-ORACLE = {"forget": 0.0, "forget_names": 0.0, "retain": 95.0, "cka_gone": 0.7, "probe_few": 80.0, "mia_loss_auc": 0.5}
+ORACLE = {"forget": 0.0, "forget_names": 0.0, "retain": 95.0, "cka_gone": 0.7, "prototype_1": 80.0, "mia_loss_auc": 0.5}
 
 
 @pytest.mark.parametrize(
     ("changes", "with_oracle", "without"),
     [
         ({}, "erased", "suppressed"),
-        ({"probe_few": 40.0}, "over-unlearned", "erased"),
-        ({"probe_few": 91.0}, "suppressed", "suppressed"),
+        ({"prototype_1": 40.0}, "over-unlearned", "erased"),
+        ({"prototype_1": 91.0}, "suppressed", "suppressed"),
         ({"mia_loss_auc": 0.2}, "over-unlearned", "over-unlearned"),
         ({"forget_names": 48.0}, "not forgotten", "not forgotten"),
         ({"forget": 60.0}, "not forgotten", "not forgotten"),
@@ -106,7 +106,7 @@ ORACLE = {"forget": 0.0, "forget_names": 0.0, "retain": 95.0, "cka_gone": 0.7, "
     ],
 )
 def test_a_word_for_every_outcome(changes, with_oracle, without):
-    own = ORACLE | {"probe_few": 84.0} | changes
+    own = ORACLE | {"prototype_1": 84.0} | changes
     assert verdict(own, ORIGINAL, ORACLE) == with_oracle
     assert verdict(own, ORIGINAL) == without
 
