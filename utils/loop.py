@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from utils.errors import CheckpointError, DivergenceError
+from utils.pieces import Batch, Pieces, rows_of, to_device
 from utils.processes import WHOLE, Part, first, in_order, mean_of_all, own_part, sum_of_all
 from utils.seeds import derive_seed, seed_everything
 
 log = logging.getLogger("lethe")
 
-Batch = dict[str, Tensor]
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("cosine", "constant")
 CHECK_EVERY = 50  # steps between two looks at the losses: on a GPU every look waits for the device
@@ -179,7 +179,7 @@ def fit(
     lead = next(iter(phase.streams.values()))
     steps = math.ceil(len(lead) / phase.recipe.batch_size)
     total = steps * phase.recipe.epochs
-    title, pieces = f"task {task} {phase.name}", _Pieces(accumulate, device)
+    title, pieces = f"task {task} {phase.name}", Pieces(accumulate, device)
     with _training(phase), tqdm(total=total, initial=steps * done, desc=title, **_shown_by_the_first()) as bar:
         for epoch in range(done, phase.recipe.epochs):
             seed_everything(seed, epoch)
@@ -227,7 +227,7 @@ def gather(
     module.eval()
     parts: dict[str, list[Tensor]] = {}
     for batch in _shown(stream, batch_size, 0, title, own_part()):
-        for name, value in compute(_to(batch, device)).items():
+        for name, value in compute(to_device(batch, device)).items():
             parts.setdefault(name, []).append(value.cpu())
     module.train(was_training)
     sizes = [min(batch_size, len(stream) - start) for start in range(0, len(stream), batch_size)]
@@ -273,7 +273,7 @@ def gradient_sums(
     module.eval()
     mine = own_part()
     for batch in islice(_shown(stream, batch_size, seed, title), mine.index, None, mine.count):
-        slopes = torch.autograd.grad(loss(_to(batch, device)), params, materialize_grads=True)
+        slopes = torch.autograd.grad(loss(to_device(batch, device)), params, materialize_grads=True)
         for total, slope in zip(sums, slopes, strict=True):
             total.add_(each(slope) if each else slope)
     sum_of_all(sums)
@@ -315,7 +315,7 @@ def _step(phase: Phase, params, optimizer, batches: dict[str, Batch], pieces) ->
     """One step of the optimizer; the terms it saw, without their gradients."""
     while (seen := _backward(phase, params, optimizer, batches, pieces)) is None:
         pieces.become_smaller(batches, phase.name)
-    seen = _joined_step(params, seen, _rows(batches))
+    seen = _joined_step(params, seen, rows_of(batches))
     if phase.recipe.clip_grad is not None:
         nn.utils.clip_grad_norm_(params, phase.recipe.clip_grad)
     if phase.after_backward:
@@ -356,47 +356,6 @@ def _joined_step(params, seen: dict[str, Tensor], rows: int) -> dict[str, Tensor
     for param, slope, anywhere in zip(params, slopes, there.tolist(), strict=True):
         param.grad = slope if anywhere else None  # a parameter that no loss reaches is not to decay either
     return dict(zip(seen, terms, strict=True))
-
-
-def _rows(batches: Mapping[str, Batch]) -> int:
-    """Examples of the first stream."""
-    return len(next(iter(next(iter(batches.values())).values())))
-
-
-class _Pieces:
-    """How the batches of a step go through memory.
-
-    Args:
-        count: in how many pieces, as long as there are enough examples.
-        device: where they are computed.
-    """
-
-    def __init__(self, count: int, device: torch.device | str):
-        self.count, self.device = count, device
-
-    def of(self, batches: dict[str, Batch]) -> Iterator[tuple[float, dict[str, Batch]]]:
-        """The pieces, none empty, each with its share of the first stream's examples."""
-        count = min(self.count, self.most(batches))
-        cut = {name: _chunks(batch, count) for name, batch in batches.items()}
-        for i in range(count):
-            piece = {name: _to(chunks[i], self.device) for name, chunks in cut.items()}
-            yield _rows(piece) / _rows(batches), piece
-
-    def become_smaller(self, batches: dict[str, Batch], phase: str) -> None:
-        """Twice as many, as far as there are examples, for the rest of the phase."""
-        self.count = min(2 * self.count, self.most(batches))
-        log.warning("Out of memory in phase '%s': its steps go on in %d pieces", phase, self.count)
-        torch.cuda.empty_cache()
-
-    @staticmethod
-    def most(batches: dict[str, Batch]) -> int:
-        """How many pieces can be made of a step's batches."""
-        return min(_rows({name: batch}) for name, batch in batches.items())
-
-
-def _chunks(batch: Batch, count: int) -> list[Batch]:
-    split = {name: value.tensor_split(count) for name, value in batch.items()}
-    return [{name: values[i] for name, values in split.items()} for i in range(count)]
 
 
 def _joined(streams: Mapping[str, Stream], size: int, seed: int) -> Iterator[dict[str, Batch]]:
@@ -477,7 +436,3 @@ def load_progress(progress: Progress, phase: Phase) -> None:
         raise CheckpointError("the saved phase trained other parameters than this one; start anew without --resume")
     for tensor, value in zip(live, saved, strict=True):
         tensor.copy_(value)
-
-
-def _to(batch: Batch, device) -> Batch:
-    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
