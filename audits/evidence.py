@@ -58,6 +58,11 @@ class Images:
         """Those of some classes."""
         return self._chosen(np.flatnonzero(np.isin(self.labels, list(classes))))
 
+    def accuracy(self, rows: np.ndarray | None = None) -> float:
+        """In %, by the classifier or by the cosines with rows [C, D]."""
+        scores = self.logits if rows is None else self.features @ rows.T
+        return 100.0 * float(np.mean(scores.argmax(1) == self.labels))
+
     def few(self, count: int, seed: int = 0) -> Images:
         """At most so many of each class, drawn."""
         order = np.random.RandomState(seed).permutation(len(self.labels))

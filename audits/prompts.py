@@ -1,12 +1,11 @@
 """Does a CLIP answer to the forgotten names when they are asked otherwise?"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
-from audits.evidence import Case, Evidence
+from audits.evidence import Case, Evidence, Images
+from audits.names import name_rows
 from convs.clip import ClipBackbone
 
 # none of them is in a set of `convs.templates`
@@ -29,15 +28,15 @@ def audit(evidence: Evidence, case: Case, original: Evidence) -> Iterator[tuple[
     backbone = evidence.learner.model.backbone
     if not isinstance(backbone, ClipBackbone):
         return
-    templates = evidence.learner.model.templates
-    plain = _text(backbone, case.names, templates)
+    templates, asked = evidence.learner.model.templates, evidence.test.of(case.gone)
+    plain = name_rows(backbone, case.names, templates)
     for kind, names in _otherwise(case).items():
         rows = plain.copy()
-        rows[list(case.gone)] = _text(backbone, names, templates)
-        yield f"prompt_{kind}", _accuracy(evidence, case, rows)
-    yield "prompt_wordings", _accuracy(evidence, case, _text(backbone, case.names, WORDINGS))
+        rows[list(case.gone)] = name_rows(backbone, names, templates)
+        yield f"prompt_{kind}", asked.accuracy(rows)
+    yield "prompt_wordings", asked.accuracy(name_rows(backbone, case.names, WORDINGS))
     yield "retrieval_text", _by_text(evidence, case, plain)
-    yield "retrieval_image", _by_image(evidence, case, plain)
+    yield "retrieval_image", _by_image(asked, plain)
 
 
 def misspelt(name: str) -> str:
@@ -59,16 +58,6 @@ def _otherwise(case: Case) -> dict[str, list[str]]:
     return found
 
 
-@torch.no_grad()
-def _text(backbone: ClipBackbone, names: Sequence[str], templates: tuple[str, ...]) -> np.ndarray:
-    return F.normalize(backbone.name_features(list(names), templates).double(), dim=1).cpu().numpy()  # [n, D]
-
-
-def _accuracy(evidence: Evidence, case: Case, rows: np.ndarray) -> float:
-    asked = evidence.test.of(case.gone)
-    return 100.0 * float(np.mean((asked.features @ rows.T).argmax(1) == asked.labels))
-
-
 def _by_text(evidence: Evidence, case: Case, rows: np.ndarray) -> float:
     shares = []
     for label in case.gone:
@@ -78,7 +67,6 @@ def _by_text(evidence: Evidence, case: Case, rows: np.ndarray) -> float:
     return 100.0 * float(np.mean(shares))
 
 
-def _by_image(evidence: Evidence, case: Case, rows: np.ndarray, count: int = 5) -> float:
-    asked = evidence.test.of(case.gone)
+def _by_image(asked: Images, rows: np.ndarray, count: int = 5) -> float:
     nearest = np.argsort(-(asked.features @ rows.T), axis=1, kind="stable")[:, :count]
     return 100.0 * float(np.mean((nearest == asked.labels[:, None]).any(1)))
