@@ -1,11 +1,12 @@
 """Parallel adapters beside the MLP of any pre-norm transformer block."""
 
 import math
+from collections.abc import Iterable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convs.backbone import Backbone, mlp_norm
+from convs.backbone import mlp_norm
 
 
 class ParallelAdapter(nn.Module):
@@ -53,15 +54,21 @@ class ParallelAdapter(nn.Module):
 
 
 def inject_adapters(
-    backbone: Backbone, bottleneck: int = 64, scale: float = 0.1, dropout: float = 0.1
+    blocks: Iterable[nn.Module], bottleneck: int = 64, scale: float = 0.1, dropout: float = 0.1
 ) -> list[list[nn.Parameter]]:
-    """Give every block of a backbone its adapter.
+    """Give every block of a tower its adapter.
+
+    Args:
+        blocks: first to last; see `Backbone.blocks` and `ClipBackbone.text_blocks`.
+        bottleneck: width of the adapters.
+        scale: factor on their output.
+        dropout: inside them.
 
     Returns:
         The adapters' parameters, one group a block, first block first.
     """
     groups = []
-    for block in backbone.blocks:
+    for block in blocks:
         dim = mlp_norm(block).weight.shape[0]
         adapter = ParallelAdapter(dim, bottleneck, scale, dropout).to(mlp_norm(block).weight.device)
         adapter.attach(block)

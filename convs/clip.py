@@ -60,6 +60,18 @@ class ClipBackbone(Backbone):
         return list(found if name == "blocks" else found.resblocks)
 
     @property
+    def text_blocks(self) -> list[nn.Module]:
+        """The text tower's transformer blocks, first to last.
+
+        Raises:
+            WeightsError: the tower is not open_clip's own transformer.
+        """
+        tower = getattr(self.net, "text", self.net)
+        if not hasattr(getattr(tower, "transformer", None), "resblocks"):
+            raise WeightsError(f"the text tower ({type(tower).__name__}) has no transformer blocks of open_clip's own")
+        return list(tower.transformer.resblocks)
+
+    @property
     def scale(self) -> Tensor:
         """exp(logit_scale), as a constant."""
         return self.net.logit_scale.detach().exp()

@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from convs.adapter import inject_adapters
+from convs.clip import ClipBackbone
 from convs.model import Model, freeze
 from data.sessions import Session
 from models.learner import Learner, remap
+from utils.errors import ConfigError
 from utils.gaussians import ClassStatistics, class_statistics, draw, mean_variance, median_spread, shifted_means
 from utils.held import Held
 from utils.loop import Batch, Phase, Recipe
@@ -27,6 +29,7 @@ class AdapterLearner(Learner):
         model, first, later, forget: see `Learner`.
         ffn_num: bottleneck of the adapters.
         adapter_scale, adapter_dropout: their output factor and dropout.
+        adapter_towers: `image`, or `both` of a CLIP's.
         margin: CosFace margin on cosines, m.
         coarse_weight: weight of the same loss on the coarse rows; 0 is SSIAT.
         ssca: whether stored means follow the drift of the features.
@@ -48,6 +51,7 @@ class AdapterLearner(Learner):
         ffn_num: int = 64,
         adapter_scale: float = 0.1,
         adapter_dropout: float = 0.1,
+        adapter_towers: str = "image",
         margin: float = 0.0,
         coarse_weight: float = 0.0,
         ssca: bool = True,
@@ -62,8 +66,17 @@ class AdapterLearner(Learner):
         self.ca_samples, self.ca_epochs = ca_samples, ca_epochs
         self.weights = {"fine": 1.0} | ({"coarse": coarse_weight} if coarse_weight else {})
         self.statistics: dict[int, ClassStatistics] = {}
+        self.adapter_towers = adapter_towers
         freeze(model.backbone)
-        self.groups = inject_adapters(model.backbone, ffn_num, adapter_scale, adapter_dropout)
+        self.groups = inject_adapters(self._blocks(adapter_towers), ffn_num, adapter_scale, adapter_dropout)
+
+    def _blocks(self, towers: str) -> list[nn.Module]:
+        backbone = self.model.backbone
+        if towers == "image":
+            return backbone.blocks
+        if not isinstance(backbone, ClipBackbone):
+            raise ConfigError('key \'adapter_towers\': "both" needs a text tower; choose a CLIP or "lit:…"')
+        return backbone.blocks + backbone.text_blocks
 
     def phases(self, session: Session) -> Iterator[Phase]:
         """Adapt; then shift, remember and align."""

@@ -1,7 +1,7 @@
 """The adapter learner's forget sessions: exemplars of the concept, no retained image."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import torch
@@ -14,7 +14,7 @@ from data.sessions import Session
 from models.adapter import AdapterLearner, moved
 from models.exemplars import check_rivals, exemplar_fields, original_fields, request_fields, request_terms
 from models.unlearn_losses import build_loss
-from models.wording import Rows, ensemble_rows, worded_rows
+from models.wording import Rows, Wording, ensemble_rows, reword
 from utils.gaussians import ClassStatistics, cross_modal_statistics, pooled_factor, text_error
 from utils.held import Held
 from utils.loop import Batch, Phase, Recipe
@@ -33,6 +33,8 @@ class KnowledgeTracingLearner(AdapterLearner):
         kl_fine, kl_coarse, npo_beta, margin_fine, margin_coarse: its settings; None is its own default.
         feature_weight: of how far the exemplars' features move, see `relative_drift`. The KLs leave directions free in
             which no known name lies, and other classes may drift along them.
+        name_weight: where the text tower has adapters, of how far the names to keep move. Of what is to be kept there
+            is no image, but there are the names.
         options: see `AdapterLearner`. `ssca` also turns the correction in forget sessions, `ca` the realignment.
 
     Source: ours; the losses are those of Tan & Gong, Knowledge-Tracing Unlearning, 2025, the learn sessions those of
@@ -55,10 +57,11 @@ class KnowledgeTracingLearner(AdapterLearner):
         margin_fine: float | None = None,
         margin_coarse: float | None = None,
         feature_weight: float = 0.0,
+        name_weight: float = 10.0,
         **options,
     ):
         super().__init__(model, first, later, forget, **options)
-        self.feature_weight = feature_weight
+        self.feature_weight, self.name_weight = feature_weight, name_weight
         margins = {"margin_fine": margin_fine, "margin_coarse": margin_coarse}
         self.rule = build_loss(unlearn_loss, kl_fine=kl_fine, kl_coarse=kl_coarse, npo_beta=npo_beta, **margins)
 
@@ -75,14 +78,30 @@ class KnowledgeTracingLearner(AdapterLearner):
         plain = session.stream("plain")
         labels, before = plain.labels("fine"), self.features(plain)
         retained = start = self._retained(session, before, labels)
+        directions = self._name_directions(session)
         yield self._unlearn(session, before)
         after = self.features(plain)
         if self.ssca and retained:
-            retained = self._followed(session, retained, before, after, labels)
-        if self.ca and retained:
+            retained = self._followed(retained, before, after, labels, directions)
+        if self.text_moves:
+            self._reword(session)
+        elif self.ca and retained:
             self._move_rows(start, retained, before.norm(dim=1).mean())
+        if self.ca and retained and (self.statistics or not self.text_moves):
             yield self._realign(session, retained, self._seen_again(session, after, labels))
         self._erase(session, retained)
+
+    @property
+    def text_moves(self) -> bool:
+        """Whether names will read otherwise after a forget session."""
+        return self.adapter_towers == "both"
+
+    def _reword(self, session: Session) -> None:
+        """Rows of classes that were never taught are what their names are now."""
+        untaught = [label for label in session.seen if label not in self.statistics]
+        taught = set(session.order.coarse_of(tuple(self.statistics)))
+        parents = [label for label in session.order.coarse_of(tuple(untaught)) if label not in taught]
+        reword(self.model, session.order, {"fine": untaught, "coarse": parents})
 
     def _retained(self, session: Session, features: Tensor, labels: Tensor) -> dict[int, ClassStatistics]:
         """The classes to keep: what was remembered of taught ones, and for the others text moved to where images are.
@@ -103,7 +122,12 @@ class KnowledgeTracingLearner(AdapterLearner):
         )
 
     def _followed(
-        self, session: Session, retained: Mapping[int, ClassStatistics], before: Tensor, after: Tensor, labels: Tensor
+        self,
+        retained: Mapping[int, ClassStatistics],
+        before: Tensor,
+        after: Tensor,
+        labels: Tensor,
+        directions: Tensor,
     ) -> dict[int, ClassStatistics]:
         """The classes to keep, corrected by the drift of the exemplars around them.
 
@@ -115,9 +139,8 @@ class KnowledgeTracingLearner(AdapterLearner):
         made = {label: item for label, item in retained.items() if label not in taught}
         found = moved(taught, before, after, width, **kernel) if taught else {}
         if made:
-            rows = self._name_directions(session)
-            drift = without_direction(after - before, rows[labels])
-            wider = math.hypot(width, text_error(rows, before, labels))
+            drift = without_direction(after - before, directions[labels])
+            wider = math.hypot(width, text_error(directions, before, labels))
             found |= moved(made, before, before + drift, wider, **kernel)
         return {label: found[label] for label in retained}
 
@@ -148,32 +171,40 @@ class KnowledgeTracingLearner(AdapterLearner):
 
     def _unlearn(self, session: Session, features: Tensor) -> Phase:
         """The adapters alone, by the loss of the request; over a CLIP by the rows and by the plain names alike."""
-        sources = self._sources(session)
-        originals = {source: rows for source, (rows, _) in sources.items()}
+        own = {level: rows.detach() for level, rows in self.model.rows().items()}
+        wording, originals, kept = self._wording(session), self._originals(session, own), kept_labels(session)
         fields = exemplar_fields(self.model, session, features, originals) | {"feature.before": features}
 
         def loss(batches: dict[str, Batch]) -> dict[str, Tensor]:
             batch = batches["forget"]
             image = self.model.backbone(batch["image"])
-            parts = [
-                request_terms(self.rule, session, self.model.logits(image, rows()), batch, source)
-                for source, (_, rows) in sources.items()
-            ]
+            template = wording.draw() if wording else 0
+            rows = {"rows": own} | ({"names": wording.rows(template)} if wording else {})
+            logits = {source: self.model.logits(image, rows[source]) for source in originals}
+            parts = [request_terms(self.rule, session, found, batch, source) for source, found in logits.items()]
             terms = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
             if self.feature_weight:
                 terms["features"] = self.feature_weight * relative_drift(image, batch["feature.before"])
+            if self.text_moves and self.name_weight:
+                terms["names"] = self.name_weight * _drift(rows["names"], wording.originals[template], kept)
             return terms
 
         streams = {"forget": JoinedStream(session.stream("forget"), session.stream("plain").items, fields)}
         return Phase("forget", self.model, streams, loss, self._adapters(), self.forget)
 
-    def _sources(self, session: Session) -> dict[str, tuple[Rows, Callable[[], Rows]]]:
-        """By what the exemplars are recognised: name → the original's rows, and a function giving a step's."""
-        own = {level: rows.detach() for level, rows in self.model.rows().items()}
-        sources = {"rows": (own, lambda: own)}
+    def _wording(self, session: Session) -> Wording | None:
         if isinstance(self.model.backbone, ClipBackbone):
-            worded = worded_rows(self.model, session.order, text_moves=False)
-            sources["names"] = (ensemble_rows(self.model, session.order), worded)
+            return Wording(self.model, session.order, self.text_moves, remember=True)
+        return None
+
+    def _originals(self, session: Session, own: Rows) -> dict[str, Rows]:
+        """By what the exemplars are recognised, and the original's rows for it.
+
+        Rows that will follow their names, because none was taught, are no source of their own.
+        """
+        sources = {} if self.text_moves and not self.statistics else {"rows": own}
+        if isinstance(self.model.backbone, ClipBackbone):
+            sources["names"] = ensemble_rows(self.model, session.order)
         return sources
 
     def _seen_again(self, session: Session, features: Tensor, labels: Tensor) -> dict[int, ClassStatistics]:
@@ -232,6 +263,19 @@ class KnowledgeTracingLearner(AdapterLearner):
 def last_lesson(session: Session) -> int:
     """The number of the last learn session, from 0; also 0 where there was none yet."""
     return max(session.learned - 1, 0)
+
+
+def kept_labels(session: Session) -> dict[str, list[int]]:
+    """Level → labels that a request leaves: a parent goes only with all its children."""
+    staying = [label for label, goal in session.goals.items() if goal == "fine"]
+    return {"fine": list(session.alive), "coarse": list(session.order.coarse_of((*session.alive, *staying)))}
+
+
+def _drift(after: Rows, before: Rows, labels: Mapping[str, list[int]]) -> Tensor:
+    """How far some rows have moved, summed over the levels that have such."""
+    levels = [level for level in after if labels[level]]
+    parts = [relative_drift(after[level][labels[level]], before[level][labels[level]]) for level in levels]
+    return sum(parts, after["fine"].new_zeros(()))
 
 
 def _parent_loss(logits: Tensor, batch: Batch) -> Tensor:

@@ -13,7 +13,7 @@ from models.exemplars import check_rivals, exemplar_fields, request_terms
 from models.learner import Learner
 from models.tuning import tuned_part
 from models.unlearn_losses import UnlearnLoss, build_loss
-from models.wording import Rows, ensemble_rows, worded_rows
+from models.wording import Rows, Wording, reword
 from utils.loop import Batch, Phase, Recipe, Stream
 from utils.streams import JoinedStream, TensorStream
 
@@ -103,7 +103,8 @@ class Unlearner(Learner):
 
     def _step_rows(self, session: Session) -> Callable[[], Rows]:
         if isinstance(self.model.backbone, ClipBackbone):
-            return worded_rows(self.model, session.order, self.text_moves)
+            wording = Wording(self.model, session.order, self.text_moves)
+            return lambda: wording.rows(wording.draw())
         return self.model.rows
 
     def _encode(self, batch: Batch) -> Tensor:
@@ -121,8 +122,8 @@ class Unlearner(Learner):
     @torch.no_grad()
     def _reword(self, session: Session) -> None:
         if self.text_moves:
-            for level, rows in ensemble_rows(self.model, session.order).items():
-                self.model.head(level).replace(dict(enumerate(rows)))
+            everything = {level: range(len(rows)) for level, rows in self.model.rows().items()}
+            reword(self.model, session.order, everything)
 
 
 class GradientAscentLearner(Unlearner):

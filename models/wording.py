@@ -1,6 +1,6 @@
 """Against which rows a training step is taken: the classifier's own, or the names put into a random template."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -30,34 +30,50 @@ def ensemble_rows(model: Model, order: ClassOrder) -> dict[str, Tensor]:
     return {level: model.known_rows(level, names) for level, names in known_names(model, order).items()}
 
 
-def worded_rows(model: Model, order: ClassOrder, text_moves: bool) -> Callable[[], Rows]:
-    """A function that words all names by one random template, anew at every call.
+def reword(model: Model, order: ClassOrder, labels: Mapping[str, Collection[int]]) -> None:
+    """Overwrite rows with what the text tower says of their names now.
+
+    Args:
+        model: over a CLIP.
+        order: names the classes.
+        labels: level → whose rows.
+    """
+    for level, rows in ensemble_rows(model, order).items():
+        model.head(level).replace({label: rows[label] for label in labels[level]})
+
+
+class Wording:
+    """All known names, worded by one random template a step.
 
     Args:
         model: over a CLIP.
         order: names the classes.
         text_moves: whether the text tower is being trained; if not, every wording is encoded once.
+        remember: whether to keep what the tower says at the start although it moves.
+
+    Attributes:
+        originals: template by template, the rows at the start, level → [C, D]; None where they were not to be kept.
 
     Source: the training of Tan & Gong, Knowledge-Tracing Unlearning, 2025, section 4.
     """
-    names, templates = known_names(model, order), model.templates
-    everything = [name for level in names for name in names[level]]
-    sizes = [len(names[level]) for level in names]
 
-    def encode(template: str) -> Tensor:
-        texts = [template.replace("{}", name) for name in everything]
-        return F.normalize(model.backbone.encode_text(texts), dim=-1)
+    def __init__(self, model: Model, order: ClassOrder, text_moves: bool, remember: bool = False):
+        self.model, self.names, self.text_moves = model, known_names(model, order), text_moves
+        self.originals = self._everything() if remember or not text_moves else None
 
-    cached = None if text_moves else _encoded(encode, templates)
+    def draw(self) -> int:
+        """The number of a template."""
+        return int(torch.randint(len(self.model.templates), ()))
 
-    def rows() -> Rows:
-        pick = int(torch.randint(len(templates), ()))
-        found = encode(templates[pick]) if cached is None else cached[pick]
-        return dict(zip(names, found.split(sizes), strict=True))
+    def rows(self, template: int) -> Rows:
+        """Level → [C, D], of unit length."""
+        return self._encoded(self.model.templates[template]) if self.text_moves else self.originals[template]
 
-    return rows
+    @torch.no_grad()
+    def _everything(self) -> list[Rows]:
+        return [self._encoded(template) for template in self.model.templates]
 
-
-@torch.no_grad()
-def _encoded(encode: Callable[[str], Tensor], templates: tuple[str, ...]) -> Tensor:
-    return torch.stack([encode(template) for template in templates])  # [T, C, D]
+    def _encoded(self, template: str) -> Rows:
+        texts = [template.replace("{}", name) for names in self.names.values() for name in names]
+        found = F.normalize(self.model.backbone.encode_text(texts), dim=-1)
+        return dict(zip(self.names, found.split([len(names) for names in self.names.values()]), strict=True))

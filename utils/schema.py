@@ -164,6 +164,7 @@ class Config(BaseModel):
     ffn_num: Positive = Field(64, description="bottleneck width of the adapters")
     adapter_scale: Above0 = Field(0.1, description="factor on an adapter's output")
     adapter_dropout: Below1 = Field(0.1, description="dropout inside the adapters")
+    adapter_towers: Literal["image", "both"] = Field("image", description="of a CLIP, which towers have adapters")
     scale: Above0 = Field(20.0, description="scale s of the cosine logits")
     margin: UpTo1 = Field(0.0, description="CosFace margin m; pretrain: that of its margin_head, 0: the head's own")
     ssca: StrictBool = Field(True, description="semantic shift correction of stored prototypes")
@@ -255,6 +256,9 @@ class Config(BaseModel):
     kl_coarse: NotNegative | None = Field(None, description="the same on coarse logits")
     feature_weight: NotNegative = Field(
         0.0, description="adapter: weight of how far a forget session moves the exemplars' features"
+    )
+    name_weight: NotNegative = Field(
+        10.0, description="adapter, adapter_towers both: weight of how far a forget session moves the names to keep"
     )
     npo_beta: Above0 = Field(0.5, description="inverse temperature β of NPO")
     margin_fine: NotNegative = Field(

@@ -53,7 +53,7 @@ def by_hand(x: torch.Tensor, adapter: ParallelAdapter, scale: float) -> torch.Te
 @torch.no_grad()
 def test_a_timm_block_follows_the_formula():
     backbone = build_vit("test_vit", "random", 32).eval()
-    shake(inject_adapters(backbone, bottleneck=7, scale=0.3))
+    shake(inject_adapters(backbone.blocks, bottleneck=7, scale=0.3))
     trained(backbone).double()
     for block in backbone.blocks:
         x = torch.randn(2, 5, 64, dtype=torch.float64)
@@ -65,7 +65,7 @@ def test_a_timm_block_follows_the_formula():
 @torch.no_grad()
 def test_an_open_clip_block_follows_the_formula():
     backbone = build_clip("tiny_clip", "random").eval()
-    shake(inject_adapters(backbone, bottleneck=9, scale=0.7))
+    shake(inject_adapters(backbone.blocks, bottleneck=9, scale=0.7))
     trained(backbone).double()
     for block in backbone.blocks:
         x = torch.randn(2, 6, 128, dtype=torch.float64)
@@ -79,14 +79,14 @@ def test_an_open_clip_block_follows_the_formula():
 def test_fresh_adapters_change_no_bit(backbone):
     batch = images(backbone)
     before = {mode: backbone.train(mode)(batch) for mode in (True, False)}
-    inject_adapters(backbone)
+    inject_adapters(backbone.blocks)
     for mode, features in before.items():  # dropout acts on what is multiplied with zeros
         assert torch.equal(backbone.train(mode)(batch), features)
 
 
 def test_the_librarys_names_stay_and_each_block_has_its_group(backbone):
     before = [name for name, _ in backbone.named_parameters()]
-    groups = inject_adapters(backbone, bottleneck=8)
+    groups = inject_adapters(backbone.blocks, bottleneck=8)
     after = dict(backbone.named_parameters())
     new = [name for name in after if name not in before]
     assert [name for name in after if name in before] == before
@@ -99,7 +99,7 @@ def test_the_librarys_names_stay_and_each_block_has_its_group(backbone):
 
 @torch.no_grad()
 def test_a_copy_is_independent(backbone):
-    groups = inject_adapters(backbone, bottleneck=4)
+    groups = inject_adapters(backbone.blocks, bottleneck=4)
     shake(groups)
     batch = images(backbone)
     before = backbone(batch)
@@ -117,7 +117,7 @@ def test_a_copy_is_independent(backbone):
 
 def test_only_adapters_get_gradients_and_no_activation_is_kept(backbone):
     backbone.requires_grad_(False)
-    groups = inject_adapters(backbone, bottleneck=4)
+    groups = inject_adapters(backbone.blocks, bottleneck=4)
     shake(groups)
     backbone(images(backbone)).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for group in groups for parameter in group)
@@ -157,4 +157,35 @@ def test_dropout_lies_between_the_layers_and_only_in_training():
 def test_blocks_without_a_norm_before_the_mlp_are_refused(kind):
     net = VisionTransformer(img_size=16, patch_size=8, embed_dim=16, depth=1, num_heads=2, num_classes=0, block_fn=kind)
     with pytest.raises(WeightsError, match=rf"{kind.__name__}.*pre-norm"):
-        inject_adapters(VitBackbone(net, TINY_PREPROCESS))
+        inject_adapters(VitBackbone(net, TINY_PREPROCESS).blocks)
+
+
+# the text tower
+
+
+@pytest.mark.parametrize("name", ["tiny_clip", "lit:test_vit"])
+@torch.no_grad()
+def test_adapters_in_the_text_tower_follow_the_formula(name, small_lit):
+    torch.manual_seed(0)
+    backbone = build_clip(name, "random", 32 if name != "tiny_clip" else None).eval()
+    texts = ["a car", "a photo of a red Veltro Comet from the side"]
+    before = backbone.encode_text(texts)
+    groups = inject_adapters(backbone.text_blocks, 4, 0.5, 0.0)
+    assert len(groups) == len(backbone.text_blocks) > 0
+    assert torch.equal(backbone.encode_text(texts), before)  # a fresh adapter adds nothing
+    shake(groups)
+    block, seen = backbone.text_blocks[0], {}
+    block.ln_2.register_forward_pre_hook(lambda norm, inputs: seen.update(entering=inputs[0]))
+    block.register_forward_hook(lambda module, inputs, output: seen.update(leaving=output))
+    after = backbone.encode_text(texts)
+    x = seen["entering"]
+    expected = x + block.mlp(block.ln_2(x)) + by_hand(x, block.adapter, 0.5)
+    torch.testing.assert_close(seen["leaving"], expected, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(after, before, atol=1e-3)
+
+
+def test_a_text_tower_of_another_make_is_refused():
+    backbone = build_clip("tiny_clip", "random")
+    backbone.net.transformer = torch.nn.Identity()
+    with pytest.raises(WeightsError, match="the text tower \\(CLIP\\) has no transformer blocks"):
+        backbone.text_blocks  # noqa: B018

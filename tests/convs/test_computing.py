@@ -54,7 +54,7 @@ def test_activations_computed_twice_give_the_same_gradients(name, adapters, smal
         backbone = built(name)
         if adapters:
             backbone.requires_grad_(False)
-            groups = inject_adapters(backbone, 4, 1.0, 0.0)
+            groups = inject_adapters(backbone.blocks, 4, 1.0, 0.0)
             for parameter in (parameter for group in groups for parameter in group):
                 torch.nn.init.constant_(parameter.requires_grad_(True), 0.01)
         if twice:

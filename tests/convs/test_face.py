@@ -217,7 +217,7 @@ def test_the_parts_that_adapters_and_lora_need(name):
     batch = torch.rand(2, 3, shape.size, shape.size)
     before = backbone(batch)
     assert before.shape == (2, shape.dim)
-    assert len(inject_adapters(backbone)) == len(inject_lora(backbone, 2)) == shape.depth
+    assert len(inject_adapters(backbone.blocks)) == len(inject_lora(backbone, 2)) == shape.depth
     torch.testing.assert_close(backbone(batch), before)
 
 

@@ -238,7 +238,7 @@ def test_merging_without_loras_changes_nothing(backbone):
 @torch.no_grad()
 def test_loras_and_adapters_stand_side_by_side(backbone):
     plain = backbone(images(backbone))
-    shake(inject_adapters(backbone, bottleneck=4))
+    shake(inject_adapters(backbone.blocks, bottleneck=4))
     with_adapters = backbone(images(backbone))
     shake(inject_lora(backbone, rank=4))
     both = backbone(images(backbone))

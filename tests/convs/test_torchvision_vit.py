@@ -184,7 +184,7 @@ def test_a_classifier_of_unknown_classes_brings_no_rows(tmp_path):
 def test_a_parallel_adapter_stands_beside_the_mlp():
     torch.manual_seed(0)
     backbone = TorchvisionBackbone(small(), TINY_PREPROCESS).eval()
-    inject_adapters(backbone, bottleneck=4, scale=0.5)
+    inject_adapters(backbone.blocks, bottleneck=4, scale=0.5)
     for block in backbone.blocks:
         torch.nn.init.normal_(block.adapter.up.weight)
         x = torch.randn(2, 5, 32)

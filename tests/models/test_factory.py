@@ -40,7 +40,10 @@ LOSS = {"kl_fine", "kl_coarse", "npo_beta", "margin_fine", "margin_coarse"}
 LEARNING = {"margin", "coarse_weight", "ssca", "ca", "ca_epochs", "ca_samples", "sigma", "ridge"}
 RECIPES = {"model", "first", "later", "forget"}
 OWN = {
-    "adapter": LOSS | LEARNING | (TUNING - {"tune", "lora_rank", "lora_alpha"}) | {"unlearn_loss", "feature_weight"},
+    "adapter": LOSS
+    | LEARNING
+    | (TUNING - {"tune", "lora_rank", "lora_alpha"})
+    | {"unlearn_loss", "feature_weight", "name_weight", "adapter_towers"},
     "salun": TUNING | LOSS | {"salun_share"},
     "task_vector": TUNING | LOSS | {"negation_scale", "negation_coarse"},
     "head_only": set(),

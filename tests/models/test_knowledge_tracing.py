@@ -299,6 +299,70 @@ def test_rows_that_nobody_taught_go_along_with_their_prototypes(told):
     assert moved and torch.equal(all_rows(learner)["fine"][ARROW], rows[ARROW])
 
 
+def text_adapters(learner) -> set[str]:
+    return {name for name in adapters(learner) if ".visual." not in name}
+
+
+def test_adapters_of_both_towers_move_and_rows_follow_their_names(told, train):
+    learner, (session,) = told(FORGET_ARROW, adapter_towers="both")
+    before, rows = frozen_copy(learner.model), all_rows(learner)
+    assert train(learner, session) == {"forget": adapters(learner)}  # nothing was taught, so there is nothing to align
+    assert text_adapters(learner) and text_adapters(learner) != adapters(learner)
+    assert differing(learner.model, before) == adapters(learner) | rows_of(learner)
+    names = {"fine": session.order.fine, "coarse": session.order.coarse}
+    for level, expected in text_rows(learner.model, names).items():
+        assert torch.allclose(all_rows(learner)[level], expected, atol=1e-5)
+        assert not torch.allclose(expected, rows[level], atol=1e-3)
+
+
+def test_what_was_taught_does_not_follow_its_name(mixed):
+    learner, (session,) = mixed(FORGET_ARROW, adapter_towers="both", ca=False)
+    rows = all_rows(learner)
+    assert step_through(learner, session) == ["forget"]
+    names = text_rows(learner.model, {"fine": session.order.fine, "coarse": session.order.coarse})
+    taught = {"fine": {6, 7}, "coarse": {session.order.parents[label] for label in (6, 7)}}
+    for level, after in all_rows(learner).items():
+        for label, row in enumerate(after):
+            expected = rows if label in taught[level] else names
+            assert torch.allclose(row, expected[level][label], atol=1e-5), (level, label)
+
+
+def test_the_taught_are_forgotten_by_their_rows_and_the_told_by_moving_names(mixed, told):
+    for learner, (session,) in (mixed(FORGET_ARROW, adapter_towers="both"), told(FORGET_ARROW, adapter_towers="both")):
+        found = next(learner.phases(session)).streams["forget"].fields
+        sources = {name.split(".")[0] for name in found} & {"rows", "names"}
+        assert sources == ({"rows", "names"} if learner.statistics else {"names"})
+
+
+@pytest.mark.parametrize("level", ["fine", "coarse"])
+def test_names_to_keep_are_held_by_their_weight(told, level):
+    logged, expected = [], []
+    for weight in (0.0, 3.0):
+        request = FORGET_ARROW if level == "fine" else forget("Veltro", level="coarse")
+        learner, (session,) = told(request, adapter_towers="both", name_weight=weight)
+        learner.model.templates = ("the {}",)
+        names = {"fine": session.order.fine, "coarse": session.order.coarse}
+        staying = [name for name in names["coarse"] if level == "fine" or name != "Veltro"]
+        kept = {"fine": session.alive, "coarse": [names["coarse"].index(name) for name in staying]}
+        before = text_rows(learner.model, names)
+        phase = next(learner.phases(session))
+        with torch.no_grad():
+            for group in learner.groups:
+                for part in group:
+                    part.normal_(std=0.3)
+        logged.append(phase.loss({"forget": next(phase.streams["forget"].batches(100, 0))}))
+        after = text_rows(learner.model, names)
+        drift = [[(after[k][i] - before[k][i]).square().sum().item() for i in kept[k]] for k in names]
+        expected.append(weight * sum(sum(level) / len(level) for level in drift))
+    assert "names" not in logged[0]
+    assert logged[1]["names"].item() == pytest.approx(expected[1], rel=1e-3) and expected[1] > 1e-3
+
+
+def test_a_second_tower_of_adapters_needs_a_text_tower(tiny_model, build):
+    with pytest.raises(ConfigError, match="key 'adapter_towers': \"both\" needs a text tower"):
+        build(tiny_model("tiny_vit"), adapter_towers="both")
+
+
 def test_features_are_held_by_their_weight(told):
     terms, logged = [], []
     for weight in (0.0, 3.0):

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from data.sessions import ClassOrder
-from models.wording import ensemble_rows, known_names, worded_rows
+from models.wording import Wording, ensemble_rows, known_names, reword
 
 ORDER = ClassOrder(("Ford Fiesta", "Opel Astra", "Ford Focus", "Kia Rio"), ("Ford", "Opel", "Kia"), (0, 1, 0, 2))
 NAMES = {"fine": ORDER.fine[:3], "coarse": ORDER.coarse[:2]}  # what has been seen so far
@@ -65,9 +65,13 @@ def test_without_a_text_tower_there_is_no_ensemble(tiny_model):
         ensemble_rows(model, ORDER)
 
 
+def steps_of(wording: Wording):
+    return lambda: wording.rows(wording.draw())
+
+
 @pytest.mark.parametrize("text_moves", [False, True])
 def test_a_step_words_all_names_by_one_template(clip, text_moves):
-    rows = worded_rows(clip, ORDER, text_moves)
+    rows = steps_of(Wording(clip, ORDER, text_moves))
     expected = {template: {level: worded(clip, level, template) for level in NAMES} for template in TEMPLATES}
     torch.manual_seed(0)
     drawn = []
@@ -90,7 +94,7 @@ def template_of(found, expected) -> str:
 
 
 def test_a_frozen_text_tower_is_asked_once(clip, heard):
-    rows = worded_rows(clip, ORDER, text_moves=False)
+    rows = steps_of(Wording(clip, ORDER, text_moves=False))
     assert len(heard) == len(set(heard)) == 5 * len(TEMPLATES)
     found = [rows() for _ in range(5)]
     assert len(heard) == 5 * len(TEMPLATES)
@@ -98,7 +102,7 @@ def test_a_frozen_text_tower_is_asked_once(clip, heard):
 
 
 def test_a_tower_in_training_is_asked_every_step_for_one_template(clip, heard):
-    rows = worded_rows(clip, ORDER, text_moves=True)
+    rows = steps_of(Wording(clip, ORDER, text_moves=True))
     assert heard == []
     for step in range(1, 4):
         found = rows()
@@ -107,3 +111,28 @@ def test_a_tower_in_training_is_asked_every_step_for_one_template(clip, heard):
         assert suffix in TEMPLATES
     sum(weight.square().sum() for weight in (found["fine"][:, :7], found["coarse"])).backward()
     assert any(p.grad is not None and p.grad.any() for p in clip.backbone.net.transformer.parameters())
+
+
+def test_what_a_moving_tower_said_at_the_start_is_kept_on_request(clip):
+    assert Wording(clip, ORDER, text_moves=True).originals is None
+    wording = Wording(clip, ORDER, text_moves=True, remember=True)
+    expected = {template: {level: worded(clip, level, template) for level in NAMES} for template in TEMPLATES}
+    with torch.no_grad():
+        clip.backbone.net.text_projection.mul_(torch.linspace(0.5, 2.0, 128))
+    for place, template in enumerate(TEMPLATES):
+        for level in NAMES:
+            then, now = wording.originals[place][level], wording.rows(place)[level]
+            assert torch.allclose(then, expected[template][level], rtol=1e-4, atol=1e-5)
+            assert torch.allclose(now, worded(clip, level, template), rtol=1e-4, atol=1e-5)
+            assert not torch.allclose(now, then, atol=1e-2)
+
+
+def test_only_rows_that_are_named_are_worded_anew(clip):
+    before = {level: rows.detach().clone() for level, rows in clip.rows().items()}
+    with torch.no_grad():
+        clip.backbone.net.text_projection.mul_(torch.linspace(0.5, 2.0, 128))
+    reword(clip, ORDER, {"fine": [2], "coarse": []})
+    expected = ensemble_rows(clip, ORDER)["fine"]
+    assert torch.equal(clip.rows()["fine"][:2], before["fine"][:2])
+    assert torch.allclose(clip.rows()["fine"][2], expected[2]) and not torch.allclose(expected[2], before["fine"][2])
+    assert torch.equal(clip.rows()["coarse"], before["coarse"])
