@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from utils import metrics
@@ -31,7 +31,24 @@ HEADINGS = (
         "tunable_ratio": "tunable share",
     }
 )
+BY_TASK = "Task by task; Drop and H against the model before the first request"
+FEW_CLASSES = "all classes count where there are fewer than five."
 WORST = 5  # as many of the most damaged classes are shown
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of text, for any page.
+
+    Attributes:
+        header: what stands above the columns.
+        rows: the cells, each row as long as the header.
+        texts: so many columns, from the left, hold words; the others hold figures.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    texts: int = 1
 
 
 def write_tables(folder: Path, results: RunResults, summary: Mapping, title: str, command: str) -> None:
@@ -66,8 +83,8 @@ def table(results: RunResults, summary: Mapping, title: str, command: str) -> st
     parts += _requests_parts(results) if results.forgets else []
     for level in results.levels:
         heading = f"## Top-1 (%) of each session's classes, {level} labels"
-        parts += [heading, _matrix_table(results, level)] if any(results.matrix(level)) else []
-    return "\n\n".join([*parts, "## Summary", _summary_table(summary)]) + "\n"
+        parts += [heading, _markdown(matrix_grid(results, level))] if any(results.matrix(level)) else []
+    return "\n\n".join([*parts, "## Summary", _markdown(summary_grid(summary))]) + "\n"
 
 
 def seeds_table(runs: Sequence[tuple[int, Mapping]]) -> str:
@@ -87,7 +104,7 @@ def seeds_table(runs: Sequence[tuple[int, Mapping]]) -> str:
             sides = [side for side in (before, values) if not all(map(_missing, side))]
             cells = [" → ".join(_figure(name, value) for value in pair) for pair in zip(*sides, strict=True)]
             rows.append([_heading(name), *cells, " → ".join(_spread(name, side) for side in sides)])
-    return _markdown(["figure", *(f"seed {seed}" for seed, _ in runs), "mean ± std"], rows) + "\n"
+    return _markdown(Grid(["figure", *(f"seed {seed}" for seed, _ in runs), "mean ± std"], rows)) + "\n"
 
 
 def _spread(name: str, values: Iterable[float | None]) -> str:
@@ -111,12 +128,22 @@ def _is_before(name: str, names: Iterable[str]) -> bool:
 
 
 def _sessions_table(results: RunResults) -> str:
+    text = _markdown(sessions_grid(results))
+    return f"{text}\n\n\\* {FEW_CLASSES}" if counts_fewer(results) else text
+
+
+def counts_fewer(results: RunResults) -> bool:
+    """Whether "top-5" counted fewer than five in some session."""
+    return any(row.k < 5 for row in results.sessions)
+
+
+def sessions_grid(results: RunResults) -> Grid:
+    """A row a session; "top-5*" where it counted fewer, see `FEW_CLASSES`."""
     coarse = "coarse" in results.levels
-    top5 = "top-5" if all(row.k >= 5 for row in results.sessions) else "top-5*"
+    top5 = "top-5*" if counts_fewer(results) else "top-5"
     header = ["session", "learned / forgot", "classes", "fine top-1", top5, "old", "new"]
     rows = [_session_cells(row, coarse) for row in results.sessions]
-    text = _markdown([*header, *(["coarse"] if coarse else []), "seconds"], rows, texts=3)
-    return text if top5 == "top-5" else f"{text}\n\n\\* all classes count where there are fewer than five."
+    return Grid([*header, *(["coarse"] if coarse else []), "seconds"], rows, texts=3)
 
 
 def _session_cells(row: SessionResult, coarse: bool) -> list[str]:
@@ -132,24 +159,26 @@ def _requests_parts(results: RunResults) -> list[str]:
     rows = results.forgets
     asked = [f"- session {row.index}, level {row.request.level}: {', '.join(row.classes)}" for row in rows]
     note = "Accuracies in percent; in brackets the 95 % interval."
-    worst = _worst_table(rows)
-    lost = ["### Retained classes that lost most", worst] if worst else ["No retained class lost accuracy."]
-    return ["## Requests", "\n".join(asked), note, _requests_table(rows), *lost, *_tasks_parts(rows)]
+    worst, tasks = worst_grid(rows), tasks_grid(rows)
+    lost = ["### Retained classes that lost most", _markdown(worst)] if worst else ["No retained class lost accuracy."]
+    by_task = [f"### {BY_TASK}", _markdown(tasks)] if tasks else []
+    return ["## Requests", "\n".join(asked), note, _markdown(requests_grid(rows)), *lost, *by_task]
 
 
-def _tasks_parts(rows: Sequence[SessionResult]) -> list[str]:
+def tasks_grid(rows: Sequence[SessionResult]) -> Grid | None:
+    """Of forget sessions: continual forgetting's figures, a row a session; None where none was measured."""
     names = [name for name in TASK_FIGURES if any(finite(row.extra.get(name)) for row in rows)]
     cells = [[str(row.index), *(_percent(row.extra.get(name)) for name in names)] for row in rows]
-    heading = "### Task by task; Drop and H against the model before the first request"
-    return [heading, _markdown(["session", *(TASK_FIGURES[name] for name in names)], cells)] if names else []
+    return Grid(["session", *(TASK_FIGURES[name] for name in names)], cells) if names else None
 
 
-def _requests_table(rows: Sequence[SessionResult]) -> str:
+def requests_grid(rows: Sequence[SessionResult]) -> Grid:
+    """Of forget sessions: a row a figure, before and after each; intervals in brackets."""
     names = _ordered(name for row in rows for name in row.request.measured)
     session = [f"session {row.index} " if len(rows) > 1 else "" for row in rows]
     header = ["figure", *(text for name in session for text in (f"{name}before", f"{name}after"))]
     cells = [[_heading(name), *(text for row in rows for text in _sides(name, row.request))] for name in names]
-    return _markdown(header, cells)
+    return Grid(header, cells)
 
 
 def _sides(name: str, request: RequestResult) -> tuple[str, str]:
@@ -159,8 +188,8 @@ def _sides(name: str, request: RequestResult) -> tuple[str, str]:
     return _percent(before), _percent(request.after.get(name)) + interval
 
 
-def _worst_table(rows: Sequence[SessionResult]) -> str:
-    """The retained classes that lost most over all requests; empty where none lost anything."""
+def worst_grid(rows: Sequence[SessionResult]) -> Grid | None:
+    """The retained classes that lost most over all requests; None where none lost anything."""
     found = [(row.index, change) for row in rows for change in row.request.of_role("adjacent", "remote")]
     lost = sorted((pair for pair in found if pair[1].change < 0), key=lambda pair: pair[1].change)
     cells = [
@@ -169,10 +198,11 @@ def _worst_table(rows: Sequence[SessionResult]) -> str:
         for session, change in lost[:WORST]
     ]
     header = ["class", "parent", "role", "session", "images", "before", "after", "change"]
-    return _markdown(header, cells, texts=3) if cells else ""
+    return Grid(header, cells, texts=3) if cells else None
 
 
-def _matrix_table(results: RunResults, level: str) -> str:
+def matrix_grid(results: RunResults, level: str) -> Grid:
+    """The accuracy matrix at a level: a row a session, a column the classes of each learn session."""
     matrix, labels = results.matrix(level), results.group_labels
     width = max(len(row) for row in matrix)
     names = labels if len(labels) == width else [str(g) for g in range(width)]
@@ -181,10 +211,11 @@ def _matrix_table(results: RunResults, level: str) -> str:
         [f"{session.index}{' (forget)' if session.kind == 'forget' else ''}", *(_percent(value) for value in row)]
         for session, row in zip(results.sessions, padded, strict=True)
     ]
-    return _markdown(["after session", *names], rows)
+    return Grid(["after session", *names], rows)
 
 
-def _summary_table(summary: Mapping) -> str:
+def summary_grid(summary: Mapping) -> Grid:
+    """A row a figure of `summary.json`, those of requests left out."""
     rows = []
     asked = {name for name in summary if f"{name}_before" in summary}  # shown under "Requests"
     for name in (
@@ -193,7 +224,7 @@ def _summary_table(summary: Mapping) -> str:
         low, high = summary.get(f"{name}_low"), summary.get(f"{name}_high")
         interval = f"{low:.1f} – {high:.1f}" if finite(low) and finite(high) else ""
         rows.append([_heading(name), _figure(name, summary[name]), interval])
-    return _markdown(["figure", "value", "95 % interval"], rows)
+    return Grid(["figure", "value", "95 % interval"], rows)
 
 
 def _ordered(names: Iterable[str]) -> list[str]:
@@ -227,8 +258,9 @@ def _percent(value: float | None) -> str:
     return f"{value:.2f}" if finite(value) else "–"
 
 
-def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> str:
-    lines = [header, ["---"] * texts + ["---:"] * (len(header) - texts), *rows]
+def _markdown(grid: Grid) -> str:
+    rule = ["---"] * grid.texts + ["---:"] * (len(grid.header) - grid.texts)
+    lines = [grid.header, rule, *grid.rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
