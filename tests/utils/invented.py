@@ -1,9 +1,13 @@
-"""Invented runs with requests, for the tests of tables and figures."""
+"""Invented runs with requests, for the tests of tables, figures and pages."""
 
+import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
+from utils.config import Config, resolved
 from utils.results import ClassChange, LevelResult, RequestResult, RunResults, SessionResult
+from utils.tables import write_tables
 
 MAKES = ("Veltro", "Brandle", "Corvane", "Halden", "Ostrava", "Pellier")
 MODELS = ("Arrow", "Harbor", "Summit", "Anchor", "Otter", "Orchard", "Bolt", "Raven")
@@ -75,3 +79,13 @@ def stream(kinds: str, forget: int = 4, coarse: bool = True, **shape: int) -> Ru
         rows.append(SessionResult(index, name, *ends, names, found, found if coarse else None, 1.0, 5, **extra))
         gone += forget * (kind == "f")
     return RunResults(rows)
+
+
+def leave(folder: Path, results: RunResults, environment: dict | None = None, **config) -> Path:
+    """The folder of a finished run that measured these results; returns it."""
+    settings = {"dataset": "toycars", "model_name": "adapter", "convnet_type": "tiny_vit", "sessions": [{"learn": 1}]}
+    write_tables(folder, results, results.summary(12.5, 300.0, 0.0128), "title", "command")
+    written = {"config.json": resolved(Config(**settings | config)), "environment.json": environment or {}}
+    for name, content in written.items():
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    return folder

@@ -1,0 +1,89 @@
+"""A finished run, read back from the folder it left."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.config import Config, load_config
+from utils.errors import CheckpointError
+from utils.results import RunResults, SessionResult
+
+AUDITS = "audits.md"
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run left.
+
+    Attributes:
+        folder: where.
+        config: what was run, with its one seed.
+        results: the sessions.
+        summary: the flat figures.
+        environment: on what it was run; empty where that is not known.
+        audits: the page of `main.py audit`; empty where the run has not been audited.
+    """
+
+    folder: Path
+    config: Config
+    results: RunResults
+    summary: dict
+    environment: dict
+    audits: str
+
+    @property
+    def title(self) -> str:
+        """Learner and data, as in `table.md`."""
+        return f"{self.config.model_name} on {self.config.dataset}"
+
+    @property
+    def about(self) -> str:
+        """Backbone and seed."""
+        return f"{self.config.convnet_type}, seed {self.config.seed[0]}"
+
+    @property
+    def pictures(self) -> list[Path]:
+        """The figures it drew, by name."""
+        return sorted(self.folder.glob("*.png"))
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """Read a run.
+
+    Raises:
+        CheckpointError: the folder holds no run, none that is finished, or one whose files are damaged.
+        ConfigError: its `config.json` is not one of this version.
+    """
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{folder}: no run is here; give a folder that holds a config.json, such as logs/…/RUN")
+    if not (folder / "summary.json").is_file():
+        raise CheckpointError(f"{folder}: the run is not finished; finish it with --resume first")
+    config = load_config(folder / "config.json").config
+    sessions = _read(folder / "metrics.jsonl", _sessions)
+    summary = _read(folder / "summary.json", _object)
+    environment = _read(folder / "environment.json", _object) if (folder / "environment.json").is_file() else {}
+    audits = _read(folder / AUDITS, str) if (folder / AUDITS).is_file() else ""
+    return FinishedRun(folder, config, RunResults(sessions), summary, environment, audits)
+
+
+def _sessions(text: str) -> list[SessionResult]:
+    found = [SessionResult.from_json(json.loads(line)) for line in text.splitlines()]
+    if not found:
+        raise ValueError("it is empty")
+    return found
+
+
+def _object(text: str) -> dict:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
+    return found
+
+
+def _read(file: Path, parse):
+    try:
+        return parse(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{file}: is missing; run the experiment again") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:  # what damaged or foreign JSON leads to
+        raise CheckpointError(f"{file}: is damaged ({error}); run the experiment again") from error
