@@ -15,6 +15,7 @@ from data.general import GeneralSet
 from data.sessions import Session
 from models.evaluation import Scores, score
 from models.learner import Learner
+from utils.answers import answers, said
 from utils.loop import Batch, gather
 from utils.metrics import accuracy, topk_hits
 from utils.results import ClassChange, RequestResult
@@ -169,7 +170,10 @@ class Judge:
     def __init__(self, session: Session, rows: Tensor, before: Examined, general: Sequence[GeneralSet] = ()):
         self.session, self.general = session, general
         self.split = parts(session, rows)
-        self.before = self._measure(before)
+        self.before, self.said_before = self._measure(before), self._said(before.scores)
+
+    def _said(self, scores: Scores) -> Counter[tuple[int, int]]:
+        return said(scores.labels["fine"], scores.logits["fine"], self.session.classes)
 
     def _measure(self, examined: Examined) -> Measured:
         return measure(examined.scores, self.session, self.split, examined.general)
@@ -182,7 +186,8 @@ class Judge:
         sizes |= {"zero_shot": sum(sizes.values())} if sizes else {}
         figures = [model.figures | _balance(self.before, model) for model in (self.before, after)]
         classes = _changes(self.session, self.split, counts, self.before.classes, after.classes)
-        return RequestResult(self.session.level, *figures, classes, sizes)
+        called = answers(self.said_before, self._said(examined.scores), self.session.order.fine)
+        return RequestResult(self.session.level, *figures, classes, sizes, called)
 
 
 def _changes(

@@ -6,6 +6,7 @@ from utils import tables
 from utils.html import Markup, element, joined, name, names, table
 from utils.plain import finite
 from utils.results import REQUEST_FIGURES, SCORES, ClassChange, RequestResult, SessionResult
+from utils.tables import Grid
 
 # a figure of the bars → the role whose colour it has
 BARS = {
@@ -39,6 +40,7 @@ def request_part(row: SessionResult) -> Markup:
         _bars(request),
         element("h4", "Every class before (ring) and after (dot), %"),
         *_classes(request),
+        _answers(request),
         element("h4", "All figures; in brackets the 95 % interval"),
         table(tables.requests_grid([row])),
         joined(element("h4", tables.BY_TASK), table(tasks)) if tasks else None,
@@ -83,6 +85,20 @@ def _classes(request: RequestResult) -> list[Markup | None]:
     first, later = every[:OPEN], every[OPEN:]
     more = element("details", element("summary", f"{len(later)} more classes"), _dumbbells(later)) if later else None
     return [element("div", *key, class_="key"), _dumbbells(first), more]
+
+
+def _answers(request: RequestResult) -> Markup | None:
+    """The confusion of the forgotten classes, a row a class: what its images are called, and how many."""
+    asked = dict.fromkeys(cell.name for cell in request.answers)
+    rows = [[known, *(_called(request, known, side) for side in ("before", "after"))] for known in asked]
+    title = "What images of the forgotten classes are called, and how many"
+    return joined(element("h4", title), table(Grid(["class", "before", "after"], rows, texts=3))) if rows else None
+
+
+def _called(request: RequestResult, known: str, side: str) -> str:
+    counts = {cell.said: getattr(cell, side) for cell in request.answers if cell.name == known}
+    ranked = sorted((said for said in counts if counts[said]), key=lambda said: -counts[said])
+    return ", ".join(f"{said} {counts[said]}" for said in ranked) or "–"
 
 
 def _dumbbells(changes: Sequence[ClassChange]) -> Markup:

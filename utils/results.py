@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from utils import metrics
+from utils.answers import Answer
 from utils.plain import finite, number, plain
 
 LEVELS = {"fine": "CNN", "coarse": "Coarse"}  # the level and its name in the log
@@ -107,6 +108,7 @@ class RequestResult:
         after: the figures after it.
         classes: the classes seen so far.
         counts: test images behind a figure, where they are not those of the classes (the general sets).
+        answers: what the images of the forgotten classes are called, by the classifier's rows.
     """
 
     level: str
@@ -114,6 +116,7 @@ class RequestResult:
     after: dict[str, float]
     classes: tuple[ClassChange, ...]
     counts: dict[str, int] = field(default_factory=dict)
+    answers: tuple[Answer, ...] = ()
 
     @property
     def figures(self) -> list[str]:
@@ -150,7 +153,8 @@ class RequestResult:
         sides = {side: {name: number(value) for name, value in row[side].items()} for side in ("before", "after")}
         floats = ("before", "after")
         classes = [ClassChange(**{**change, **{s: number(change[s]) for s in floats}}) for change in row["classes"]]
-        return cls(**{**row, **sides, "classes": tuple(classes)})
+        answers = tuple(Answer(**cell) for cell in row.get("answers", ()))
+        return cls(**{**row, **sides, "classes": tuple(classes), "answers": answers})
 
 
 @dataclass(frozen=True)

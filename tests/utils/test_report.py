@@ -8,6 +8,7 @@ import pytest
 
 from tests.utils.invented import leave, mixed, stream
 from tests.utils.pages import Page
+from utils.answers import Answer
 from utils.report import report
 from utils.results import RunResults
 from utils.run_folder import read_run
@@ -103,6 +104,16 @@ def test_nothing_comes_from_elsewhere(one):
     ]
     assert sources == [f"data:image/png;base64,{base64.b64encode(b'picture').decode()}"]
     assert "://" not in report([read_run(one)])
+
+
+def test_what_forgotten_images_are_called(tmp_path):
+    run = stream("f", forget=1, makes=2, models=2)
+    cells = (Answer("Veltro Arrow", "Veltro Arrow", 18, 0), Answer("Veltro Arrow", "<i>Harbor", 2, 20))
+    rows = [replace(run.sessions[0], request=replace(run.sessions[0].request, answers=cells))]
+    read = page_of(leave(tmp_path / "run", RunResults(rows)))
+    assert ["Veltro Arrow", "Veltro Arrow 18, <i>Harbor 2", "<i>Harbor 20"] in next(
+        c for c in read.cells if c[0][0] == "class"
+    )
 
 
 def test_several_runs_stand_side_by_side(tmp_path, one):
