@@ -89,9 +89,11 @@ def run_experiments(args: argparse.Namespace) -> int:
     if args.smoke:
         experiments = [item.with_config(smoke(item.config, is_clip)) for item in experiments]
     from models import learner_class
+    from models.plugins import load_plugins
     from trainer import run
 
     for item in experiments:  # an unknown learner in the last file shows before the first has run
+        load_plugins(item.config.plugins)
         learner_class(item.config.model_name)
     for item in experiments:
         log.info("running %s%s", item.path, " (smoke)" if args.smoke else "")

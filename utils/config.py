@@ -201,7 +201,14 @@ def _layer(raw: dict[str, Any], place: Any, folder: Path) -> _Layer:
     _spread_shorthands(raw, values, places)
     if values.get("sessions") is not None:
         values["sessions"] = with_named_sets(values["sessions"], folder, places["sessions"])
+    if isinstance(values.get("plugins"), list):
+        values["plugins"] = [_located(file, folder) for file in values["plugins"]]
     return _Layer(values, places, frozenset(unused))
+
+
+def _located(file: Any, folder: Path) -> Any:
+    """A file named in an experiment, wherever the run stands; what is no name is left for the schema to refuse."""
+    return (folder / file).absolute().as_posix() if isinstance(file, str) and file else file
 
 
 def _is_unused(key: str, value: Any) -> bool:

@@ -21,6 +21,7 @@ from utils.requests import Entry, Name, Names, distinct, expand
 NO_EFFECT = {
     "about",
     "prefix",
+    "plugins",
     "seed",
     "device",
     "workers",
@@ -84,6 +85,9 @@ class Config(BaseModel):
         description="name of the learner, see `main.py --list`"
     )
     convnet_type: Name = Field(description="backbone: one of ours, a PILOT name, any timm ViT or any open_clip model")
+    plugins: Annotated[tuple[Name, ...], AfterValidator(distinct)] = Field(
+        (), description="Python files with learners of your own, relative to this file; they are executed"
+    )
     weights: Name | None = Field(
         None, description='null: the backbone\'s own weights; "random"; or a local weights file'
     )
