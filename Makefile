@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint pages clean
 
 demo: $(VENV)/ready
 	$(BIN)/python main.py --config exps/quickstart.json
@@ -13,6 +13,10 @@ test: $(VENV)/ready
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# what is written from the schema and from the experiments; a test sees that it is up to date
+pages: $(VENV)/ready
+	$(BIN)/python -m utils.pages docs/configs.md exps/schema.json exps/README.md
 
 $(VENV)/ready: requirements.txt
 	$(PYTHON) -m venv $(VENV)
