@@ -20,7 +20,7 @@ BARS = {
     "zero_shot": "other",
 }
 ROLES = {"forget": "forgotten", "adjacent": "adjacent", "remote": "remote", "past": "forgotten before"}
-OPEN = 20  # as many classes are shown at once, the others when asked for
+OPEN = 20  # as many classes to forget, and as many to keep, are shown at once, the others when asked for
 
 
 def request_part(row: SessionResult) -> Markup:
@@ -78,11 +78,11 @@ def _bar(side: str, value: float | None) -> Markup | None:
 
 
 def _classes(request: RequestResult) -> list[Markup | None]:
-    """Forgotten classes first, then those that lost most; past `OPEN` behind a click."""
-    every = [*request.of_role("forget"), *request.of_role("adjacent", "remote"), *request.of_role("past")]
-    roles = dict.fromkeys(change.role for change in every)
+    """Forgotten classes, those that fell least first; then the others, those that lost most first."""
+    gone, kept = request.of_role("forget")[::-1], request.of_role("adjacent", "remote")
+    first, later = gone[:OPEN] + kept[:OPEN], gone[OPEN:] + kept[OPEN:] + request.of_role("past")
+    roles = dict.fromkeys(change.role for change in first + later)
     key = [element("span", element("b", "●", class_="own"), ROLES[role], class_=f"role-{role}") for role in roles]
-    first, later = every[:OPEN], every[OPEN:]
     more = element("details", element("summary", f"{len(later)} more classes"), _dumbbells(later)) if later else None
     return [element("div", *key, class_="key"), _dumbbells(first), more]
 
