@@ -56,7 +56,7 @@ def test_marked_blocks_run(page, shell):
 
 
 def test_there_are_blocks_to_run():
-    assert {page.stem for page in RUNNABLE} >= {"own_data", "own_method", "pilot", "reading_logs"}
+    assert {page.stem for page in RUNNABLE} >= {"own_data", "own_method", "pilot"}
 
 
 def test_a_newcomer_gets_to_a_report(shell, workplace):
@@ -105,17 +105,17 @@ PUBLISHED = {  # as PILOT's trainer writes them and scripts around it read them
 
 
 def test_a_reader_of_pilots_logs_reads_ours(workplace):
-    settings = SIMPLE | {"model_name": "finetune", "sessions": [{"learn": 2}, {"learn": 3}], "init_epochs": 1}
+    settings = SIMPLE | {"model_name": "finetune", "sessions": [{"learn": 1}, {"learn": 2}], "init_epochs": 1}
     assert lethe("--config", experiment(settings, inc_epochs=2, batch_size=64)) == 0
     text = log_of(only_run())
     found = {name: re.findall(pattern, text, re.M) for name, pattern in PUBLISHED.items()}
     rows, summary = outcome(only_run())
-    assert found["session"] == [("0", "2"), ("2", "5")]
+    assert found["session"] == [("0", "1"), ("1", "3")]
     assert [row[:3] for row in found["epoch"]] == [("0", "1", "1"), ("1", "1", "2"), ("1", "2", "2")]
     groups = [eval(text) for text in found["grouped"]]
     assert [list(group) for group in groups] == [
-        ["total", "00-01", "old", "new"],
-        ["total", "00-01", "02-04", "old", "new"],
+        ["total", "00-00", "old", "new"],
+        ["total", "00-00", "01-02", "old", "new"],
     ]
     curve = [float(value) for value in found["top1"][-1].split(",")]
     assert curve == [round(row["fine"]["top1"], 2) for row in rows] == [group["total"] for group in groups]

@@ -23,7 +23,15 @@ MAY_IMPORT = {
     "main": {"utils", "data", "convs", "models", "trainer", "commands"},
 }
 HEAVY = {"torch", "torchvision", "timm", "open_clip", "matplotlib", "scipy", "sklearn"}
-LIGHT = ("main.py", "commands/report.py", "utils/config.py", "utils/errors.py", "utils/smoke.py", "data/index.py", "convs/names.py")
+LIGHT = (
+    "main.py",
+    "commands/report.py",
+    "utils/config.py",
+    "utils/errors.py",
+    "utils/smoke.py",
+    "data/index.py",
+    "convs/names.py",
+)
 # `Config` objects are made from files by the reader alone, and from other `Config`s by the schema
 MAKES_CONFIGS = {"utils/config.py", "utils/schema.py"}
 

@@ -47,7 +47,7 @@ def config_page() -> str:
     others = [f"| `{key}` | `{name}` |" for key, name in ALIASES.items()]
     others += [f"| `{key}` | {', '.join(f'`{n}`' for n in names)}, where absent |" for key, names in SHORTHANDS.items()]
     head = "| key | type and range | default | meaning |\n| --- | --- | --- | --- |"
-    unused = ", ".join(f"`{key}`" for key in sorted(UNUSED_KEYS, key=str.lower))
+    unused = ", ".join(f"`{key}`" for key in sorted(UNUSED_KEYS, key=lambda key: (key.lower(), key)))
     parts = [HEAD.strip(), "\n".join([head, *keys]), SESSIONS.strip(), "\n".join([head, *asked]), ALSO.strip()]
     parts += ["\n".join(["| key there | key here |", "| --- | --- |", *others])]
     return "\n\n".join([*parts, f"Read and named once in the log, but without use here: {unused}."]) + "\n"
