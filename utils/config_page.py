@@ -7,7 +7,7 @@ from typing import Any
 
 from utils.atomic import write_text
 from utils.published import ALIASES, SHORTHANDS, UNUSED_KEYS
-from utils.schema import NO_EFFECT, Config
+from utils.schema import NO_EFFECT, Config, json_schema
 
 HEAD = """# Every key of an experiment
 
@@ -39,9 +39,9 @@ SAID = {  # of a request's keys: pydantic keeps what attributes are for in the d
 
 def config_page() -> str:
     """The page, in markdown."""
-    schema = Config.model_json_schema()
+    schema = json_schema()
     defs = schema["$defs"]
-    keys = [_row(key, found, defs, key in NO_EFFECT) for key, found in schema["properties"].items()]
+    keys = [_row(key, schema["properties"][key], defs, key in NO_EFFECT) for key in Config.model_fields]
     request = defs["ForgetRequest"]
     asked = [_row(key, {**found, "description": SAID[key]}, defs) for key, found in request["properties"].items()]
     others = [f"| `{key}` | `{name}` |" for key, name in ALIASES.items()]
