@@ -37,9 +37,8 @@ def report(runs: Sequence[FinishedRun]) -> str:
     title = runs[0].title if len(runs) == 1 else f"{len(runs)} runs"
     overview = _overview(runs) if len(runs) > 1 else None
     parts = [_run(run, f"run-{number}", alone=len(runs) == 1) for number, run in enumerate(runs)]
-    return page(
-        f"Lethe: {title}", element("h1", title), overview, *parts, element("p", markup(LEFT_OUT), class_="note")
-    )
+    note = element("div", markup(LEFT_OUT), class_="note")
+    return page(f"Lethe: {title}", element("h1", title), overview, *parts, note)
 
 
 def _overview(runs: Sequence[FinishedRun]) -> Markup:

@@ -3,6 +3,7 @@
 from html.parser import HTMLParser
 
 VOID = {"br", "hr", "img", "meta"}
+BLOCKS = {"p", "div", "table", "ul", "ol", "h1", "h2", "h3", "h4", "section", "figure", "pre", "details"}
 
 
 class Page(HTMLParser):
@@ -24,6 +25,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
         assert len(dict(attrs)) == len(attrs), f"<{tag}> has an attribute twice"
+        assert not (tag in BLOCKS and "p" in self._open), f"<{tag}> ends the paragraph that it stands in"
         if tag not in VOID:
             self._open.append(tag)
         if tag == "table":
