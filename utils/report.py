@@ -44,13 +44,13 @@ def report(runs: Sequence[FinishedRun]) -> str:
 def _overview(runs: Sequence[FinishedRun]) -> Markup:
     """All runs side by side: their figures, their curves, the way to each."""
     known = [key for key in COMPARED if any(finite(run.summary.get(key)) for run in runs)]
-    rows = [[_label(run, runs), *(tables.figure(key, run.summary.get(key)) for key in known)] for run in runs]
+    rows = [[_label(run, runs), *(tables.figure_text(key, run.summary.get(key)) for key in known)] for run in runs]
     links = [element("li", element("a", _label(run, runs), href=f"#run-{i}")) for i, run in enumerate(runs)]
     lines = [Line(_label(run, runs), run.results.curve()) for run in runs]
     return element(
         "section",
         element("ul", *links),
-        table(Grid(["run", *map(tables.heading, known)], rows)),
+        table(Grid(["run", *map(tables.title_of, known)], rows)),
         element("h3", "Accuracy after each session, fine labels (%)"),
         line_chart("accuracy of every run after each session", lines),
     )
@@ -93,14 +93,16 @@ def _about(run: FinishedRun) -> Markup | None:
 def _tiles(run: FinishedRun) -> Markup:
     known = [key for key in TILES if finite(run.summary.get(key))]
     tiles = [
-        element("div", element("b", _short(key, run.summary[key])), element("span", tables.heading(key)), class_="tile")
+        element(
+            "div", element("b", _short(key, run.summary[key])), element("span", tables.title_of(key)), class_="tile"
+        )
         for key in known
     ]
     return element("div", *tiles, class_="tiles")
 
 
 def _short(key: str, value: float) -> str:
-    return tables.figure(key, value) if key == "tunable_ratio" else f"{value:.1f}"
+    return tables.figure_text(key, value) if key == "tunable_ratio" else f"{value:.1f}"
 
 
 def _asked(run: FinishedRun) -> Markup:

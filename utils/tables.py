@@ -102,8 +102,8 @@ def seeds_table(runs: Sequence[tuple[int, Mapping]]) -> str:
         if not (_is_bound(name) or _is_before(name, columns) or all(map(_missing, values))):
             before = [] if name in SCORES else columns.get(f"{name}_before", [])
             sides = [side for side in (before, values) if not all(map(_missing, side))]
-            cells = [" → ".join(figure(name, value) for value in pair) for pair in zip(*sides, strict=True)]
-            rows.append([heading(name), *cells, " → ".join(_spread(name, side) for side in sides)])
+            cells = [" → ".join(figure_text(name, value) for value in pair) for pair in zip(*sides, strict=True)]
+            rows.append([title_of(name), *cells, " → ".join(_spread(name, side) for side in sides)])
     return _markdown(Grid(["figure", *(f"seed {seed}" for seed, _ in runs), "mean ± std"], rows)) + "\n"
 
 
@@ -112,7 +112,7 @@ def _spread(name: str, values: Iterable[float | None]) -> str:
     if not known:
         return "–"
     mean, std = metrics.mean_std(known)
-    return f"{figure(name, mean)} ± {figure(name, std)}"
+    return f"{figure_text(name, mean)} ± {figure_text(name, std)}"
 
 
 def _missing(value: object) -> bool:
@@ -177,7 +177,7 @@ def requests_grid(rows: Sequence[SessionResult]) -> Grid:
     names = _ordered(name for row in rows for name in row.request.measured)
     session = [f"session {row.index} " if len(rows) > 1 else "" for row in rows]
     header = ["figure", *(text for name in session for text in (f"{name}before", f"{name}after"))]
-    cells = [[heading(name), *(text for row in rows for text in _sides(name, row.request))] for name in names]
+    cells = [[title_of(name), *(text for row in rows for text in _sides(name, row.request))] for name in names]
     return Grid(header, cells)
 
 
@@ -223,7 +223,7 @@ def summary_grid(summary: Mapping) -> Grid:
     ):
         low, high = summary.get(f"{name}_low"), summary.get(f"{name}_high")
         interval = f"{low:.1f} – {high:.1f}" if finite(low) and finite(high) else ""
-        rows.append([heading(name), figure(name, summary[name]), interval])
+        rows.append([title_of(name), figure_text(name, summary[name]), interval])
     return Grid(["figure", "value", "95 % interval"], rows)
 
 
@@ -233,7 +233,7 @@ def _ordered(names: Iterable[str]) -> list[str]:
     return sorted(dict.fromkeys(names), key=lambda name: (places.get(_parts(name)[0], len(places)), "." in name))
 
 
-def heading(name: str) -> str:
+def title_of(name: str) -> str:
     """What readers call a figure of `summary.json`."""
     whole, part = _parts(name)
     return f"{HEADINGS[whole]} {part}".rstrip() if whole in HEADINGS else name
@@ -245,7 +245,7 @@ def _parts(name: str) -> tuple[str, str]:
     return figure, part
 
 
-def figure(name: str, value: object) -> str:
+def figure_text(name: str, value: object) -> str:
     """A figure as readers see it; "–" for one that is not known."""
     if name == "tunable_ratio" and finite(value):
         return f"{100 * value:.3g} %"

@@ -12,7 +12,7 @@ from utils.answers import Answer
 from utils.report import report
 from utils.results import RunResults
 from utils.run_folder import read_run
-from utils.tables import figure
+from utils.tables import figure_text
 
 NASTY = ("<script>alert('x')</script>", '"quoted" & <b>bold</b>', "🚙 سيارة", "a|b*c*`d`")
 
@@ -127,7 +127,7 @@ def test_several_runs_stand_side_by_side(tmp_path, one):
         "hinge on toycars",
     ]
     assert [row[header.index("last")] for row in rows] == [
-        figure("accuracy_last", run.summary["accuracy_last"]) for run in runs
+        figure_text("accuracy_last", run.summary["accuracy_last"]) for run in runs
     ]
     assert [row[header.index("Quality")] for row in rows] == ["98.60", "98.60", "–"]
     links = [link["href"].removeprefix("#") for link in read.of("a")]
