@@ -24,7 +24,7 @@ from utils.continual import task_figures
 from utils.devices import choose_device, peak_mb
 from utils.environment import describe_environment
 from utils.errors import CheckpointError, DivergenceError
-from utils.lock import locked
+from utils.lock import locked, tidy
 from utils.logs import logging_to
 from utils.loop import Phase, Progress, fit, load_progress, standing
 from utils.place import Place, find_place
@@ -70,6 +70,7 @@ def _run_seed(loaded: Loaded, seed: int, device: torch.device, resume: bool) -> 
     place = find_place(loaded.config, seed, resume)
     summary = place.finished() if resume else None
     if summary is not None:
+        by_the_first(tidy)(place.lock)
         log.info("%s: this run is finished; nothing is left to do", place.folder)
         return summary
     return Run(loaded.config, seed, device, place, loaded.unused).follow(resume)
