@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from utils.atomic import write_bytes
+from utils.atomic import write_bytes, write_text
 from utils.checkpoint import RunCheckpoint, read_notes, read_tensors, write_tensors
 from utils.errors import CheckpointError, WriteError
 from utils.loop import Phase, Progress, Recipe, fit
@@ -118,6 +118,16 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "folder").mkdir()
     assert "cannot be written (Is a directory)" in refused(lambda: write_bytes(tmp_path / "folder", b"content"))
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+def test_a_name_that_is_no_text_is_said(tmp_path):
+    (tmp_path / "x").write_text("before")
+    message = refused(lambda: write_text(tmp_path / "x", "a\nb/caf\udce9.png"))  # Latin-1, as a folder may hold it
+    assert (
+        message
+        == f"{tmp_path / 'x'}: cannot be written ('a\\nb/caf\\udce9.png' holds what is no UTF-8 text); rename it"
+    )
+    assert (tmp_path / "x").read_text() == "before"
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
