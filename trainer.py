@@ -24,7 +24,7 @@ from utils.continual import task_figures
 from utils.devices import choose_device, peak_mb
 from utils.environment import describe_environment
 from utils.errors import CheckpointError, DivergenceError
-from utils.lock import locked
+from utils.lock import locked, tidy
 from utils.logs import logging_to
 from utils.loop import Phase, Progress, fit, load_progress, standing
 from utils.place import Place, find_place
@@ -70,6 +70,7 @@ def _run_seed(loaded: Loaded, seed: int, device: torch.device, resume: bool) -> 
     place = find_place(loaded.config, seed, resume)
     summary = place.finished() if resume else None
     if summary is not None:
+        by_the_first(tidy)(place.lock)
         log.info("%s: this run is finished; nothing is left to do", place.folder)
         return summary
     return Run(loaded.config, seed, device, place, loaded.unused).follow(resume)
@@ -114,7 +115,9 @@ class Run:
             torch.cuda.reset_peak_memory_stats(self.device)
         done = self._restore() if resume else 0
         with logging_to(self.place.log, append=resume) if first() else nullcontext():
-            if not resume:
+            if resume:
+                self._go_on(done)
+            else:
                 self._start_anew()
             self._introduce(done)
             for session in self.sessions[done:]:
@@ -139,9 +142,15 @@ class Run:
             ) from error
         self.results.sessions = [results.SessionResult.from_json(row) for row in saved.notes["results"]]
         self.seconds_before = saved.notes["seconds"]
-        done = len(self.results.sessions)
-        self.checkpoint.drop_phases(before=done)  # those of a run that was cut right after its session
-        return done
+        return len(self.results.sessions)
+
+    def _go_on(self, done: int) -> None:
+        """Finish what a run that was cut right after a session had still to do."""
+        if self.checkpoint.damage:
+            log.warning("%s; going on from the one before it", self.checkpoint.damage)
+        self.checkpoint.drop_phases(before=done)
+        if done and self.sessions[done - 1].kind == "forget":
+            self._purge(self.sessions[done - 1])
 
     def _introduce(self, done: int) -> None:
         folder = self.place.folder
@@ -225,12 +234,13 @@ class Run:
     def _purge(self, session: Session) -> None:
         """What still held the forgotten classes goes, now that the checkpoint without them stands.
 
-        The checkpoint has replaced the earlier one, and the phases with their optimizers; the learner dropped its
-        statistics. Of "before" the numbers remain.
+        That checkpoint has been read back, for there is no earlier one from now on; the phases with their optimizers
+        went before, and the learner dropped its statistics. Of "before" the numbers remain.
         """
         if self.config.keep_history:
             log.info("keep_history: nothing is purged")
             return
+        self.checkpoint.drop_earlier()
         session.purge()
         self.place.drop_history()  # of a time when the run was to keep it
         log.info("Purged: statistics, earlier checkpoints, optimizer states and cached images of what was forgotten")
@@ -278,6 +288,7 @@ class Run:
         summary = self.results.summary(self._seconds(), peak_mb(self.device), self.learner.tunable_ratio()) | verified
         self._leave(folder)
         self.checkpoint.drop_phases()
+        self.checkpoint.drop_earlier()
         self._leave_tables(folder, summary)
         log.info("Tables, figures and the checkpoint are in %s", folder)
         return summary

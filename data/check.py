@@ -3,8 +3,6 @@
 import hashlib
 import os
 import statistics
-import struct
-import zlib
 from collections import Counter
 from dataclasses import dataclass
 from io import BytesIO
@@ -14,14 +12,10 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from data.decode import BROKEN, decode
 from data.index import IndexedSet
 
 SHOWN = 5
-# all that Pillow's decoders were seen to raise on damaged files
-BROKEN = (
-    OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, struct.error,
-    zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
 # kind of a problem → its headline, in the order in which they are shown
 KINDS = {
     "missing": "files are missing",
@@ -137,14 +131,14 @@ def _look_at(files: list[Path], decode: bool) -> list[_Look]:
         return list(tqdm(looks, total=len(files), desc="checking", unit="image", disable=None))
 
 
-def _look(file: Path, decode: bool) -> _Look:
+def _look(file: Path, decoded: bool) -> _Look:
     try:
         data = file.read_bytes()
     except OSError as error:
         return _Look(("missing", f"{file}: {error.strerror}"))
     fault, short_side = None, 0
     try:
-        short_side = _decode(data, decode)
+        short_side = _short_side(data, decoded)
     except UnidentifiedImageError:
         fault = ("damaged", f"{file}: not an image")
     except BROKEN as error:
@@ -152,15 +146,14 @@ def _look(file: Path, decode: bool) -> _Look:
     return _Look(fault, hashlib.blake2b(data, digest_size=16).digest(), short_side, len(data))
 
 
-def _decode(data: bytes, decode: bool) -> int:
+def _short_side(data: bytes, decoded: bool) -> int:
     """The short side of an image in pixels; `verify` leaves it unusable, hence the second opening."""
     with Image.open(BytesIO(data)) as image:
         short_side = min(image.size)
-        if decode:
+        if decoded:
             image.verify()
-    if decode:
-        with Image.open(BytesIO(data)) as image:
-            image.load()
+    if decoded:
+        decode(BytesIO(data))
     return short_side
 
 

@@ -3,13 +3,11 @@
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from data.check import BROKEN
+from data.decode import BROKEN, decode, fault
 from data.index import IndexedSet
 from data.transforms import Transform
 from utils.errors import DataError
@@ -76,12 +74,11 @@ class ImageSet:
     def _decode(self, position: int) -> Tensor:
         file, place = self.indexed.file(self.split, position), self.indexed.place(self.split, position)
         try:
-            with Image.open(file) as image:
-                pixels = np.array(image.convert("RGB"))
+            pixels = decode(file)
         except FileNotFoundError as error:
             raise DataError(f"{place}: image {file} does not exist; mend the index or set 'data_root'") from error
         except BROKEN as error:
-            raise DataError(f"{place}: {file} is truncated or not an image ({error})") from error
+            raise DataError(f"{place}: {file} {fault(error)}") from error
         return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from utils.atomic import write_text
 from utils.errors import DataError
+from utils.plain import writable
 
 FIELDS = ("img_path", "coarse_label", "fine_label")
 SPLITS = ("train", "test")
@@ -144,11 +145,15 @@ def _record(line: str, place: str) -> Record:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise DataError(f"{place}: not JSON ({error.msg} at column {error.colno})") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place}: not readable as JSON ({_reason(error)})") from error
     if not isinstance(row, dict):
         raise DataError(f"{place}: expected an object with {', '.join(FIELDS)}, got {type(row).__name__}")
     for name in FIELDS:
         if not isinstance(row.get(name), str) or not row[name]:
             raise DataError(f"{place}: field '{name}' is missing or not text")
+        if not writable(row[name]):
+            raise DataError(f"{place}: field '{name}' holds a character that no file name can have")
     return Record(row["img_path"], row["coarse_label"], row["fine_label"])
 
 
@@ -157,11 +162,22 @@ def _read_about(file: Path) -> dict:
         return {}
     try:
         about = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: not readable as JSON ({error})") from error
-    if not isinstance(about, dict) or not isinstance(about.get("root", ""), str):
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{file}: not readable as JSON ({_reason(error)})") from error
+    root, aliases = (about.get("root", ""), about.get("aliases", {})) if isinstance(about, dict) else (None, None)
+    if not isinstance(root, str) or not writable(root):
         raise DataError(f'{file}: expected an object such as {{"root": "/path/to/images"}}')
+    if not isinstance(aliases, dict) or not all(map(_names, aliases.values())):
+        raise DataError(f'{file}: expected "aliases" such as {{"tabby": ["tabby cat"]}}')
     return about
+
+
+def _names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) and writable(name) for name in value)
+
+
+def _reason(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def _rerooted(records: list[Record], named_root: Path) -> list[Record]:

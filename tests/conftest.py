@@ -5,9 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from data.index import IndexedSet, Record, read_set, write_set
+
+# inputs for the suite are the same ones every time; `--hypothesis-profile=thorough` looks for new ones
+settings.register_profile(
+    "suite",
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+settings.register_profile("thorough", settings.get_profile("suite"), max_examples=600, derandomize=False)
+settings.load_profile("suite")
 
 PETS = (("dog", "beagle"), ("cat", "siamese"), ("dog", "poodle"), ("cat", "persian"), ("dog", "husky"))
 

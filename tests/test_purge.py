@@ -1,6 +1,7 @@
 """After a request nothing of what was forgotten is left: every file is opened, and memory is looked through."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 
 import trainer
 from tests.forgetting import ARROW, CANYON, COMET, FALCON, FORGET, LABELS, MEADOW, MIXED, STREAM, near
-from tests.support import contents, experiment, lethe, log_of, only_run, outcome
+from tests.support import contents, cut_after_writing, experiment, lethe, log_of, only_run, outcome
 from trainer import Run
 from utils.checkpoint import read_notes, read_tensors
 
@@ -85,6 +86,46 @@ def test_exemplars_of_a_folder_leave_the_memory(workplace, monkeypatch):
     sessions = [{"forget": {"classes": [MEADOW], "exemplars": "own"}}]
     assert lethe("--config", experiment(FORGET, sessions=sessions, zero_shot=[], forget_epochs=1)) == 0
     assert seen == [6, 0]
+
+
+def test_a_request_is_purged_only_once_its_checkpoint_can_be_read_back(workplace, monkeypatch, capsys):
+    learnt, flush = None, os.fsync
+
+    def spoilt(descriptor):  # as a disk that says it has written what it has not
+        flush(descriptor)
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("session.safetensors.part"):
+            os.pwrite(descriptor, b"\xff", os.fstat(descriptor).st_size - 1)
+
+    with monkeypatch.context() as patch:
+        cut_after_writing(patch, "session")
+        assert lethe("--config", experiment(MIXED, sessions=STREAM[:2])) == 130
+        learnt = contents(only_run() / "checkpoint")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", spoilt)
+        assert lethe("--config", "experiment.json", "--resume") == 2
+    assert "what was read back is not what was written" in capsys.readouterr().err
+    left = contents(only_run() / "checkpoint")
+    assert left["session.safetensors"] == learnt["session.safetensors"]
+    assert "Purged" not in log_of(only_run())
+    assert lethe("--config", "experiment.json", "--resume") == 0
+    assert set(contents(only_run() / "checkpoint")) == {"session.safetensors"}
+
+
+def test_a_request_that_was_cut_before_its_purge_is_purged_when_the_run_goes_on(workplace, monkeypatch):
+    short = experiment(MIXED, sessions=STREAM[:3])
+    with monkeypatch.context() as patch:
+        cut_after_writing(patch, "session")
+        assert lethe("--config", short) == lethe("--config", short, "--resume") == 130
+    checkpoint = only_run() / "checkpoint"
+    names = {
+        name: {tensor.split(".")[1] for tensor in load_file(checkpoint / name) if tensor.startswith("statistics.")}
+        for name in contents(checkpoint)
+    }
+    assert names == {"earlier.safetensors": {"0", "1"}, "session.safetensors": {"0"}}
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_serve", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert lethe("--config", short, "--resume") == 130
+    assert set(contents(checkpoint)) == {"session.safetensors"} and "Purged" in log_of(only_run())
 
 
 def test_history_is_kept_where_asked_and_the_log_says_so(workplace):

@@ -31,6 +31,7 @@ from tests.support import (
     only_run,
     outcome,
 )
+from utils.checkpoint import read_notes
 from utils.config import Config, config_hash, load_config, stream_hash
 from utils.errors import CheckpointError
 
@@ -45,8 +46,9 @@ LEFT = {
     "checkpoint/session.safetensors",
 }
 # states a disk can be in: before the first checkpoint; two of an epoch and a phase, the session, its phases dropped,
-# in session 0; four of epochs and phases, the session, two phases dropped, in both later ones; the finished run
-MOMENTS = 1 + (2 + 1 + 1) + 2 * (4 + 1 + 2) + 1
+# in session 0; four of epochs and phases, the last session set aside, the session, two phases dropped, in both later
+# ones; what was set aside dropped; the finished run
+MOMENTS = 1 + (2 + 1 + 1) + 2 * (4 + 1 + 1 + 2) + 1 + 1
 
 
 @contextmanager
@@ -291,6 +293,39 @@ def test_a_half_written_checkpoint_is_ignored(whole, workplace):
     assert lethe("--config", experiment(ADAPTER), "--resume") == 0
     assert_same_run(only_run(), folder)
     assert "Resumed after session 0 of 3" in log_of(only_run())
+
+
+def at_the_third_session(base: Path) -> Path:
+    """The run's folder as it was towards the end of the third session, below the current directory."""
+    kept = sorted((base / "moments").glob("*/logs/**/session.safetensors"))
+    late = [file for file in kept if len(read_notes(file)["results"]) == 2][-1]
+    shutil.copytree(base / "moments" / late.relative_to(base).parts[1] / "logs", "logs")
+    return only_run()
+
+
+def test_the_state_before_a_damaged_one_is_gone_on_from_and_this_is_said(whole, workplace, capsys):
+    base, folder, _ = whole
+    damaged = at_the_third_session(base) / "checkpoint" / "session.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert lethe("--config", experiment(ADAPTER), "--resume") == 0
+    assert_same_run(only_run(), folder)
+    said = f"{damaged}: the checkpoint is damaged ("
+    for text in (log_of(only_run()), capsys.readouterr().err):
+        assert said in text and "; going on from the one before it\n" in text
+    assert "Resumed after session 0 of 3\n" in log_of(only_run())
+
+
+def test_a_damaged_phase_is_trained_anew_and_this_is_said(whole, workplace):
+    base, folder, _ = whole
+    checkpoint = at_the_third_session(base) / "checkpoint"
+    for name, place in (("phase_0", 20), ("phase_1", -20)):
+        file = checkpoint / f"{name}.safetensors"
+        content = bytearray(file.read_bytes())
+        content[place] ^= 0xFF
+        file.write_bytes(bytes(content))
+    assert lethe("--config", experiment(ADAPTER), "--resume") == 0
+    assert_same_run(only_run(), folder)
+    assert log_of(only_run()).count("the phase starts anew\n") == 2
 
 
 def test_resume_after_kill_9_twice(whole, workplace):

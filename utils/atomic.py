@@ -1,17 +1,23 @@
 """Files that are there whole or not at all: written beside their place, flushed to the disk, moved there."""
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from utils.errors import WriteError
 
 
-def write_bytes(file: Path, content: bytes) -> None:
+def write_bytes(file: Path, content: bytes, ready: Callable[[Path], None] | None = None) -> None:
     """Replace a file by new content; a reader sees the old file or the new one, never half of one.
 
+    Args:
+        file: its folder is made where it is missing.
+        content: of the new file.
+        ready: called with the new file where it waits, whole and on the disk, for its place.
+
     Raises:
-        WriteError: the disk is full or the folder cannot be written; what stood there before stays.
+        WriteError: the disk is full, the folder cannot be written, or `ready` raised it; what stood there before stays.
     """
     part = file.with_name(file.name + ".part")
     try:
@@ -20,11 +26,13 @@ def write_bytes(file: Path, content: bytes) -> None:
             opened.write(content)
             opened.flush()
             os.fsync(opened.fileno())
+        if ready:
+            ready(part)
         part.replace(file)
-    except OSError as error:
+    except (OSError, WriteError) as error:
         with suppress(OSError):  # the folder itself may be what is wrong
             part.unlink(missing_ok=True)
-        reason = error.strerror or error
+        reason = getattr(error, "strerror", None) or error
         raise WriteError(f"{file}: cannot be written ({reason}); what stood there before stays") from error
 
 
@@ -32,6 +40,11 @@ def write_text(file: Path, text: str) -> None:
     """The same for UTF-8 text, its line ends as they are.
 
     Raises:
-        WriteError: see `write_bytes`.
+        WriteError: see `write_bytes`; or the text holds a file's name that is no text.
     """
-    write_bytes(file, text.encode("utf-8"))
+    try:
+        content = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        shown = ascii(text[max(0, error.start - 30) : error.start + 10])
+        raise WriteError(f"{file}: cannot be written ({shown} holds what is no UTF-8 text); rename it") from error
+    write_bytes(file, content)

@@ -1,8 +1,13 @@
-"""What a run needs to go on after it was cut: one file per finished session, one per phase of the session under way."""
+"""What a run needs to go on after it was cut: the state after its last session, and where the one under way stands.
+
+The state before the last one stays beside it, in case that is damaged, until a purge or the end of the run.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +18,15 @@ from safetensors.torch import save
 from torch import Tensor
 
 from utils.atomic import write_bytes
-from utils.errors import CheckpointError
+from utils.errors import CheckpointError, WriteError
 from utils.loop import Progress
 from utils.processes import by_the_first
+
+log = logging.getLogger("lethe")
+
+
+class Damaged(CheckpointError):
+    """A file whose content is not what was written."""
 
 
 @dataclass(frozen=True)
@@ -32,24 +43,57 @@ class RunCheckpoint:
     Args:
         folder: made on the first write.
         config_hash: a checkpoint of another config is refused.
+
+    Attributes:
+        damage: what is wrong with the last session's state, where the one before it was loaded in its place.
     """
 
     def __init__(self, folder: Path, config_hash: str):
         self.folder, self.config_hash = folder, config_hash
+        self.latest, self.earlier = folder / "session.safetensors", folder / "earlier.safetensors"
+        self.damage = ""
 
     @by_the_first
     def save_session(self, tensors: dict[str, Tensor], notes: dict) -> None:
-        """Replace the last session's state and drop the phases that led to it."""
-        write_tensors(self.folder / "session.safetensors", tensors, notes | {"config": self.config_hash})
-        self._drop_phases()
-
-    def load_session(self) -> Saved | None:
-        """The state after the last finished session, or None before the first.
+        """Set the last session's state aside for this one, once that has been read back, and drop the phases before it.
 
         Raises:
-            CheckpointError: the file is damaged or belongs to another config.
+            WriteError: it cannot be written, or not be read back; the last state stays where it is.
         """
-        return self._load(self.folder / "session.safetensors")
+        write_tensors(self.latest, tensors, notes | {"config": self.config_hash}, self._make_room)
+        self.damage = ""
+        self._drop_phases()
+
+    def _make_room(self, new: Path) -> None:
+        _read_back(new)
+        if self.latest.exists() and not self.damage:  # else what is set aside already is better
+            self.latest.replace(self.earlier)
+
+    def load_session(self) -> Saved | None:
+        """The state after the last finished session, or None before the first; where it is damaged, the one before it.
+
+        Raises:
+            CheckpointError: the files are damaged or belong to another config.
+        """
+        try:
+            return self._load(self.latest) or self._load(self.earlier)  # a run may be killed between the two moves
+        except Damaged as error:
+            saved = self._earlier()
+            if saved is None:
+                raise CheckpointError(f"{error}; start anew without --resume") from error
+            self.damage = str(error)
+            return saved
+
+    def _earlier(self) -> Saved | None:
+        try:
+            return self._load(self.earlier)
+        except Damaged:
+            return None
+
+    @by_the_first
+    def drop_earlier(self) -> None:
+        """Keep the last session's state alone: the one before it may hold what has been forgotten since."""
+        self.earlier.unlink(missing_ok=True)
 
     @by_the_first
     def save_phase(self, session: int, phase: int, progress: Progress, finished: bool) -> None:
@@ -63,12 +107,16 @@ class RunCheckpoint:
         write_tensors(self._phase_file(phase), tensors, notes)
 
     def load_phase(self, session: int, phase: int) -> tuple[Progress, bool] | None:
-        """Where a phase of a session stood and whether it had finished, or None where nothing was saved.
+        """Where a phase of a session stood and whether it had finished, or None where nothing sound was saved.
 
         Raises:
-            CheckpointError: the file is damaged or belongs to another config.
+            CheckpointError: the file belongs to another config.
         """
-        saved = self._load(self._phase_file(phase))
+        try:
+            saved = self._load(self._phase_file(phase))
+        except Damaged as error:
+            log.warning("%s; the phase starts anew", error)
+            return None
         if saved is None or saved.notes["session"] != session:
             return None
         optimizer: dict[int, dict[str, Tensor]] = {}
@@ -90,7 +138,7 @@ class RunCheckpoint:
 
     def _drop_phases(self, before: int | None = None) -> None:
         for file in self.folder.glob("phase_*.safetensors*"):
-            if before is None or file.suffix != ".safetensors" or read_notes(file).get("session", -1) < before:
+            if before is None or file.suffix != ".safetensors" or _session_of(file) < before:
                 file.unlink()
 
     @by_the_first
@@ -114,27 +162,39 @@ class RunCheckpoint:
         return saved
 
 
+def _session_of(phase: Path) -> int:
+    try:
+        return read_notes(phase).get("session", -1)
+    except Damaged as error:
+        log.warning("%s; the phase starts anew", error)
+        return -1
+
+
 def _listed(tensors: Mapping[str, Tensor], kind: str) -> list[Tensor]:
     """`kind.0`, `kind.1`, … in their order."""
     return [tensors[f"{kind}.{i}"] for i in range(sum(key.startswith(f"{kind}.") for key in tensors))]
 
 
-def write_tensors(file: Path, tensors: dict[str, Tensor], notes: dict) -> None:
+def write_tensors(
+    file: Path, tensors: dict[str, Tensor], notes: dict, ready: Callable[[Path], None] | None = None
+) -> None:
     """Write tensors and JSON notes as one safetensors file, atomically; tensors that share memory are written apart.
 
-    Their digest stands beside the notes: a damaged file may still be one that can be opened.
+    A digest of both stands beside the notes: a damaged file may still be one that can be opened. `ready` is that of
+    `utils.atomic.write_bytes`.
 
     Raises:
         WriteError: the disk is full or the folder cannot be written.
     """
     own = dict(_unshared(tensors))
-    write_bytes(file, save(own, {"lethe": json.dumps(notes, ensure_ascii=False), "digest": _digest(own)}))
+    said = json.dumps(notes, ensure_ascii=False)
+    write_bytes(file, save(own, {"lethe": said, "digest": _digest(said, sorted(own.items()))}), ready)
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    found = hashlib.blake2b(digest_size=16)
-    for name in sorted(tensors):
-        value = tensors[name]
+def _digest(notes: str, tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """Of the notes' text and of tensors in the order of their names."""
+    found = hashlib.blake2b(notes.encode(), digest_size=16)
+    for name, value in tensors:
         found.update(f"{name} {value.dtype} {list(value.shape)} ".encode())
         found.update(value.reshape(-1).view(torch.uint8).numpy())
     return found.hexdigest()
@@ -155,12 +215,11 @@ def read_tensors(file: Path) -> Saved:
     """Read what `write_tensors` wrote.
 
     Raises:
-        CheckpointError: the file is damaged.
+        Damaged: it is not what was written.
     """
     with _opened(file) as opened:
-        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        if (opened.metadata() or {}).get("digest", "") != _digest(tensors):
-            raise ValueError("its content is not what was written")
+        tensors = dict(_tensors(opened))
+        _check(opened, tensors.items())
         return Saved(tensors, _notes(opened))
 
 
@@ -168,10 +227,35 @@ def read_notes(file: Path) -> dict:
     """The notes alone.
 
     Raises:
-        CheckpointError: the file is damaged.
+        Damaged: they are not what was written.
     """
     with _opened(file) as opened:
         return _notes(opened)
+
+
+def _read_back(file: Path) -> None:
+    """See that a file can be read again, from the disk rather than from memory, without holding all of it.
+
+    Raises:
+        WriteError: it cannot.
+    """
+    with file.open("rb") as written:
+        os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    try:
+        with _opened(file) as opened:
+            _check(opened, _tensors(opened))
+    except Damaged as error:
+        raise WriteError("what was read back is not what was written") from error
+
+
+def _tensors(opened: safe_open) -> Iterator[tuple[str, Tensor]]:
+    return ((name, opened.get_tensor(name)) for name in sorted(opened.keys()))
+
+
+def _check(opened: safe_open, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    about = opened.metadata() or {}
+    if about.get("digest") != _digest(about.get("lethe", ""), tensors):
+        raise ValueError("its content is not what was written")
 
 
 @contextmanager
@@ -180,7 +264,7 @@ def _opened(file: Path) -> Iterator[safe_open]:
         with safe_open(file, framework="pt") as opened:
             yield opened
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: the checkpoint is damaged ({error}); start anew without --resume") from error
+        raise Damaged(f"{file}: the checkpoint is damaged ({error})") from error
 
 
 def _notes(opened: safe_open) -> dict:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from utils.errors import ConfigError, nearest
 from utils.explain import explain, shown
+from utils.plain import writable
 from utils.published import ALIASES, SHORTHANDS, UNUSED_KEYS
 from utils.requests import with_named_sets
 from utils.schema import (
@@ -263,7 +264,7 @@ def _changed_inside(current: Any, path: list[str], value: object, key: str) -> A
 def _check_text(layer: _Layer) -> None:
     for key, value in layer.values.items():
         for text in _texts(value):
-            if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+            if not writable(text):
                 raise ConfigError(f"{layer.places[key]}: {key!r} holds a character that no file name can have")
 
 

@@ -45,7 +45,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     known = sorted(map(str, known))
     folded = {item.lower(): item for item in known}
-    close = [folded[item] for item in difflib.get_close_matches(str(name).lower(), folded, n=3, cutoff=0.6)]
+    close = [folded[item] for item in difflib.get_close_matches(str(name)[:100].lower(), folded, n=3, cutoff=0.6)]
     if close:
         return "; did you mean " + " or ".join(repr(item) for item in close) + "?"
     shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")

@@ -4,7 +4,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
@@ -31,6 +31,13 @@ def locked(file: Path) -> Iterator[None]:
         held.close()
 
 
+def tidy(file: Path) -> None:
+    """Remove what a killed process has left of its lock; one that is held stays."""
+    if file.exists():
+        with suppress(BusyError), locked(file):
+            pass
+
+
 def _acquired(file: Path) -> TextIO:
     while True:
         opened = _opened(file)
@@ -45,9 +52,13 @@ def _acquired(file: Path) -> TextIO:
         if file.exists() and os.path.samestat(os.fstat(opened.fileno()), file.stat()):
             break
         opened.close()  # its holder removed the file between our opening and our locking it
-    opened.truncate(0)
-    opened.write(f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now():%Y-%m-%d %H:%M:%S},")
-    opened.flush()
+    try:
+        opened.truncate(0)
+        opened.write(f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now():%Y-%m-%d %H:%M:%S},")
+        opened.flush()
+    except OSError as error:
+        file.unlink(missing_ok=True)
+        raise _unwritable(file, error) from error
     return opened
 
 
@@ -56,6 +67,10 @@ def _opened(file: Path) -> TextIO:
         file.parent.mkdir(parents=True, exist_ok=True)
         opened = file.open("a+", encoding="utf-8")
     except OSError as error:
-        raise WriteError(f"{file}: cannot be written ({error.strerror}); set 'logs' to another folder") from error
+        raise _unwritable(file, error) from error
     opened.seek(0)
     return opened
+
+
+def _unwritable(file: Path, error: OSError) -> WriteError:
+    return WriteError(f"{file}: cannot be written ({error.strerror}); set 'logs' to another folder")

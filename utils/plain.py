@@ -1,8 +1,11 @@
-"""Figures as JSON and people take them: what is not a finite number is None in the one and "–" to the others."""
+"""Figures and names as files and people take them: what is not a finite number is None to JSON and "–" to people."""
 
 import json
 import math
+import re
 from collections.abc import Mapping
+
+LINE_ENDS = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")  # all that `str.splitlines` goes by
 
 
 def finite(value: object) -> bool:
@@ -28,3 +31,13 @@ def plain(value: object) -> object:
 def dumps(value: object, indent: int | None = None) -> str:
     """JSON text, readable in any language; a nan is refused, see `plain`."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def writable(text: str) -> bool:
+    """Whether a file may hold the text and be named by it: there is no NUL in it, nor half of a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def one_line(text: str) -> str:
+    """The text with a space for whatever would end the line, such as the name of a class may hold."""
+    return LINE_ENDS.sub(" ", text)

@@ -25,6 +25,7 @@ FONTS = {
     "text.color": INK,
     "xtick.color": GREY,
     "ytick.color": GREY,
+    "text.parse_math": False,  # a dollar in a name is a dollar
 }
 MAX_NUMBERS = 12  # beyond as many sessions numbers in the cells are too small to read
 DPI = 150

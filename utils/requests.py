@@ -204,10 +204,10 @@ def expand_requests(config: Config, total: int) -> list[Request]:
 def _tasks(config: Config, total: int) -> list[Request]:
     """GS-LoRA's stream (Zhao et al., CVPR 2024, section 5): classes go from the end, a few images of all are shown."""
     first = config.per_forget_cls if config.num_of_first_cls is None else total - config.num_of_first_cls
-    counts = [first, *[config.per_forget_cls] * (config.num_tasks - 1)]
-    if first < 1 or sum(counts) >= total:
+    taken = first + config.per_forget_cls * (config.num_tasks - 1)
+    if first < 1 or taken >= total:
         raise ConfigError(
-            f"'num_tasks': {config.num_tasks} requests would forget {sum(counts)} of the {total} classes of "
+            f"'num_tasks': {config.num_tasks} requests would forget {taken} of the {total} classes of "
             f"{config.dataset!r}, the first of them {first}; each must take some, and some must stay"
         )
     shown = {"exemplars": config.few_shot_num, "retain": "all"}
@@ -215,6 +215,7 @@ def _tasks(config: Config, total: int) -> list[Request]:
         shown["retain"] = Few(few=config.few_shot_num)
     elif config.data_ratio:
         shown = dict.fromkeys(shown, Ratio(ratio=config.data_ratio))
+    counts = [first, *[config.per_forget_cls] * (config.num_tasks - 1)]
     return [ForgetRequest(classes=count, take="last", missing=config.open_cls_num, **shown) for count in counts]
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from utils import metrics
 from utils.atomic import write_text
 from utils.continual import TASK_FIGURES
-from utils.plain import dumps, finite, plain
+from utils.plain import dumps, finite, one_line, plain
 from utils.results import LEVELS, REQUEST_FIGURES, SCORES, RequestResult, RunResults, SessionResult
 
 HEADINGS = (
@@ -157,7 +158,7 @@ def _session_cells(row: SessionResult, coarse: bool) -> list[str]:
 
 def _requests_parts(results: RunResults) -> list[str]:
     rows = results.forgets
-    asked = [f"- session {row.index}, level {row.request.level}: {', '.join(row.classes)}" for row in rows]
+    asked = [f"- session {row.index}, level {row.request.level}: {one_line(', '.join(row.classes))}" for row in rows]
     note = "Accuracies in percent; in brackets the 95 % interval."
     worst, tasks = worst_grid(rows), tasks_grid(rows)
     lost = ["### Retained classes that lost most", _markdown(worst)] if worst else ["No retained class lost accuracy."]
@@ -261,15 +262,24 @@ def _percent(value: float | None) -> str:
 def _markdown(grid: Grid) -> str:
     rule = ["---"] * grid.texts + ["---:"] * (len(grid.header) - grid.texts)
     lines = [grid.header, rule, *grid.rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """A name may hold a bar or the end of a line; a bar behind a backslash needs that escaped, too."""
+    return re.sub(r"(\\*)\|", r"\1\1\\|", one_line(text))
 
 
 def _csv(rows: Sequence[Mapping]) -> str:
+    names = list(rows[0]) if rows else []
+    return "".join(map(_csv_line, [names, *([row.get(name) for name in names] for row in rows)]))
+
+
+def _csv_line(cells: Iterable) -> str:
+    """Ended by a line feed alone, but written with both, which has either quoted where a name holds it."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _request_rows(results: RunResults) -> list[dict]:

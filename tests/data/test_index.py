@@ -38,6 +38,13 @@ def test_line_ends_and_a_byte_order_mark_do_not_matter(tmp_path, text):
         ('{"img_path": "a", "coarse_label": "c"}', "'fine_label' is missing"),
         ('{"img_path": "", "coarse_label": "c", "fine_label": "f"}', "'img_path' is missing or not text"),
         ('{"img_path": "a", "coarse_label": 3, "fine_label": "f"}', "'coarse_label' is missing or not text"),
+        ('{"img_path": "a", "coarse_label": "\\ud800", "fine_label": "f"}', "'coarse_label' holds a character that no"),
+        (
+            '{"img_path": "a\\u0000", "coarse_label": "c", "fine_label": "f"}',
+            "'img_path' holds a character that no file",
+        ),
+        ('{"x": ' * 100_000, "nested too deeply"),
+        ('{"x": ' + "1" * 5_000 + "}", "not readable as JSON"),
     ],
 )
 def test_a_bad_line_is_named_by_file_and_number(tmp_path, line, message):
@@ -113,7 +120,9 @@ def test_without_set_json_paths_start_at_the_index(tmp_path):
     assert read_set("s", tmp_path).file("test", 0) == tmp_path.resolve() / "x/1.png"
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"root": 5}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"root": 5}', b"\xff\xfe", "[" * 100_000, '{"root": "\\u0000"}', '{"aliases": {"f": "x"}}']
+)
 def test_a_bad_set_json_is_named(tmp_path, content):
     small(tmp_path, tmp_path)
     (tmp_path / "set.json").write_bytes(content if isinstance(content, bytes) else content.encode())

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from utils.atomic import write_bytes
+from utils.atomic import write_bytes, write_text
 from utils.checkpoint import RunCheckpoint, read_notes, read_tensors, write_tensors
 from utils.errors import CheckpointError, WriteError
 from utils.loop import Phase, Progress, Recipe, fit
@@ -120,16 +120,115 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
 
 
+def test_a_name_that_is_no_text_is_said(tmp_path):
+    (tmp_path / "x").write_text("before")
+    message = refused(lambda: write_text(tmp_path / "x", "a\nb/caf\udce9.png"))  # Latin-1, as a folder may hold it
+    assert (
+        message
+        == f"{tmp_path / 'x'}: cannot be written ('a\\nb/caf\\udce9.png' holds what is no UTF-8 text); rename it"
+    )
+    assert (tmp_path / "x").read_text() == "before"
+
+
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
 def test_a_truncated_file_is_refused(checkpoint, share):
     checkpoint.save_session({"x": torch.randn(100)}, {})
-    checkpoint.save_phase(1, 0, progress(), finished=False)
-    for name in ("session", "phase_0"):
-        file = checkpoint.folder / f"{name}.safetensors"
-        file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
-        act = checkpoint.load_session if name == "session" else lambda: checkpoint.load_phase(1, 0)
-        message = refused(act)
-        assert f"{file}: the checkpoint is damaged" in message and "--resume" in message
+    truncate(checkpoint.latest, share)
+    message = refused(checkpoint.load_session)
+    assert f"{checkpoint.latest}: the checkpoint is damaged" in message and "start anew without --resume" in message
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+def test_a_truncated_phase_starts_anew_and_that_is_said(checkpoint, share, caplog):
+    for phase in range(2):
+        checkpoint.save_phase(1, phase, progress(), finished=False)
+    file = checkpoint.folder / "phase_0.safetensors"
+    truncate(file, share)
+    assert checkpoint.load_phase(1, 0) is None and checkpoint.load_phase(1, 1) is not None
+    checkpoint.drop_phases(before=1)
+    assert checkpoint.load_phase(1, 0) is None and checkpoint.load_phase(1, 1) is not None
+    assert caplog.text.count(f"{file}: the checkpoint is damaged") >= 1 and "the phase starts anew" in caplog.text
+
+
+def truncate(file: Path, share: float) -> None:
+    file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+
+
+# the state before the last one
+
+
+def save_sessions(checkpoint, count):
+    for session in range(count):
+        checkpoint.save_session({"x": torch.full((3,), float(session))}, {"session": session})
+
+
+def test_the_state_before_the_last_one_is_kept_and_no_older_one(checkpoint):
+    save_sessions(checkpoint, 1)
+    assert os.listdir(checkpoint.folder) == ["session.safetensors"]
+    save_sessions(checkpoint, 4)
+    assert sorted(os.listdir(checkpoint.folder)) == ["earlier.safetensors", "session.safetensors"]
+    assert read_notes(checkpoint.earlier)["session"] == 2 and checkpoint.load_session().notes["session"] == 3
+    assert checkpoint.damage == ""
+    checkpoint.drop_earlier()
+    checkpoint.drop_earlier()
+    assert os.listdir(checkpoint.folder) == ["session.safetensors"]
+
+
+def test_a_damaged_state_is_replaced_by_the_one_before_it(checkpoint):
+    save_sessions(checkpoint, 3)
+    truncate(checkpoint.latest, 0.9)
+    for again in (checkpoint, RunCheckpoint(checkpoint.folder, "abc")):  # loading changes nothing on the disk
+        saved = again.load_session()
+        assert saved.notes["session"] == 1 and saved.tensors["x"].tolist() == [1, 1, 1]
+        assert again.damage.startswith(f"{checkpoint.latest}: the checkpoint is damaged (")
+    checkpoint.save_session({"x": torch.full((3,), 2.0)}, {"session": 2})
+    assert checkpoint.damage == "" and checkpoint.load_session().notes["session"] == 2
+    assert read_notes(checkpoint.earlier)["session"] == 1  # what was damaged has taken no sound one's place
+
+
+def test_two_damaged_states_are_refused(checkpoint):
+    save_sessions(checkpoint, 2)
+    for file in (checkpoint.latest, checkpoint.earlier):
+        truncate(file, 0.5)
+    assert f"{checkpoint.latest}: the checkpoint is damaged" in refused(checkpoint.load_session)
+
+
+def test_a_state_that_cannot_be_moved_leaves_the_one_before_it(checkpoint, monkeypatch):
+    save_sessions(checkpoint, 2)
+    moves, move = [], os.replace
+
+    def second_fails(*places):
+        moves.append(places)
+        return move(*places) if len(moves) == 1 else full_disk()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", second_fails)
+        refused(lambda: checkpoint.save_session({}, {"session": 2}))
+    assert len(moves) == 2 and os.listdir(checkpoint.folder) == ["earlier.safetensors"]
+    assert checkpoint.load_session().notes["session"] == 1 and checkpoint.damage == ""
+    checkpoint.save_session({}, {"session": 2})
+    assert checkpoint.load_session().notes["session"] == 2 and read_notes(checkpoint.earlier)["session"] == 1
+
+
+def test_a_state_that_cannot_be_read_back_takes_no_place(checkpoint, monkeypatch):
+    save_sessions(checkpoint, 2)
+    flush = os.fsync
+
+    def spoilt(descriptor):  # as a disk that says it has written what it has not
+        flush(descriptor)
+        os.pwrite(descriptor, b"\xff", os.fstat(descriptor).st_size - 1)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", spoilt)
+        message = refused(lambda: checkpoint.save_session({"x": torch.ones(3)}, {"session": 2}))
+    assert message.startswith(f"{checkpoint.latest}: cannot be written (what was read back is not what was written)")
+    assert checkpoint.load_session().notes["session"] == 1 and read_notes(checkpoint.earlier)["session"] == 0
+    assert not list(checkpoint.folder.glob("*.part"))
+
+
+def test_another_configs_state_is_no_damage(checkpoint):
+    save_sessions(checkpoint, 2)
+    assert "another config" in refused(RunCheckpoint(checkpoint.folder, "xyz").load_session)
 
 
 @pytest.mark.parametrize("content", [b"not a checkpoint", b"\xff" * 100, b"PK\x03\x04" * 50])
@@ -250,5 +349,13 @@ def test_a_single_changed_bit_shows(tmp_path, place):
     content = bytearray((tmp_path / "x").read_bytes())
     content[place] ^= 1
     (tmp_path / "x").write_bytes(bytes(content))
-    with pytest.raises(CheckpointError, match=r"damaged \(its content is not what was written\); start anew"):
+    with pytest.raises(CheckpointError, match=r"damaged \(its content is not what was written\)"):
         read_tensors(tmp_path / "x")
+
+
+def test_a_figure_changed_among_the_notes_shows(tmp_path):
+    write_tensors(tmp_path / "x", {"a": torch.arange(2.0)}, {"top1": 91.5})
+    content = (tmp_path / "x").read_bytes()
+    assert content.count(b"91.5") == 1
+    (tmp_path / "x").write_bytes(content.replace(b"91.5", b"93.5"))
+    assert "its content is not what was written" in refused(lambda: read_tensors(tmp_path / "x"))

@@ -6,8 +6,6 @@ import sys
 from pathlib import Path, PurePosixPath
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from utils.config import (
     UNUSED_KEYS,
@@ -428,59 +426,3 @@ def test_import_is_light():
         "import sys, utils.config; sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'timm', 'scipy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
-
-
-KEYS = st.sampled_from([*Config.model_fields, *ALIASES, *SHORTHANDS, "base", "vpt_type", "$schema", "learn", "junk"])
-SCALARS = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=8)
-    | st.sampled_from(["auto", "cuda", "{}"])
-)
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["learn", "forget", "classes", "fine", "few", "level", "x"]), inner, max_size=3
-        )
-    ),
-    max_leaves=5,
-)
-THOROUGH = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@THOROUGH
-@given(content=st.dictionaries(KEYS, VALUES, max_size=3), complete=st.booleans())
-def test_any_object_loads_or_is_refused_in_one_line(write, content, complete):
-    path = write(json.dumps({**MINIMAL, **content} if complete else content))
-    try:
-        loaded = load_config(path)
-    except ConfigError as error:
-        assert "\n" not in str(error)
-    else:
-        assert Config.model_validate(resolved(loaded.config)) == loaded.config
-        assert not log_stem(loaded.config, 1).is_absolute()
-
-
-@THOROUGH
-@given(content=st.binary(max_size=40) | st.text(alphabet='{}[]":,0123 \n\\ue', max_size=40).map(str.encode))
-def test_any_bytes_are_refused_in_one_line(tmp_path, content):
-    (tmp_path / "x.json").write_bytes(content)
-    with pytest.raises(ConfigError) as caught:
-        load_config(tmp_path / "x.json")
-    assert "x.json" in str(caught.value) and "\n" not in str(caught.value)
-
-
-@THOROUGH
-@given(text=st.text(max_size=30) | st.builds("{}={}".format, KEYS, VALUES.map(json.dumps)))
-def test_any_override_is_taken_or_refused(write, text):
-    path = write(MINIMAL)
-    try:
-        key, value = parse_override(text)
-        load_config(path, {key: value})
-    except ConfigError as error:
-        assert "--set" in str(error) or "x.json" in str(error)
-        assert "\n" not in str(error)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import ROOT, SIMPLE, experiment, lethe, only_run
 from utils.errors import BusyError, WriteError
-from utils.lock import locked
+from utils.lock import locked, tidy
 
 
 def test_the_second_is_told_who_holds_it(tmp_path):
@@ -35,7 +35,7 @@ def test_it_is_free_after_an_error(tmp_path):
 def test_a_killed_process_holds_nothing(tmp_path):
     file = tmp_path / "run.lock"
     code = (
-        "import sys, pathlib; from utils.lock import locked\n"
+        "import sys, pathlib; from utils.lock import locked, tidy\n"
         f"with locked(pathlib.Path({str(file)!r})): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=-1, stdout=-1, text=True) as other:
@@ -46,6 +46,18 @@ def test_a_killed_process_holds_nothing(tmp_path):
     assert file.exists()
     with locked(file):
         pass
+
+
+def test_what_a_killed_process_left_is_tidied_up_and_nothing_else(tmp_path):
+    file = tmp_path / "run.lock"
+    tidy(file)
+    assert not file.exists()
+    with locked(file):
+        tidy(file)
+        assert file.exists()
+    file.touch()
+    tidy(file)
+    assert not file.exists()
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

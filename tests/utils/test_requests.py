@@ -248,6 +248,7 @@ def test_tasks_show_a_few_images_or_all():
     "keys",
     [
         {"num_tasks": 5, "per_forget_cls": 20},
+        {"num_tasks": 10**12, "per_forget_cls": 1},  # too many to be counted one by one
         {"num_tasks": 1, "per_forget_cls": 20, "num_of_first_cls": 100},
         {"num_tasks": 2, "per_forget_cls": 1, "num_of_first_cls": 1},
     ],
