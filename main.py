@@ -12,7 +12,7 @@ from pathlib import Path
 
 from utils.errors import ConfigError, LetheError
 
-COMMANDS = ("audit", "prepare")
+COMMANDS = ("audit", "compare", "prepare")
 log = logging.getLogger("lethe")
 
 

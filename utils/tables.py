@@ -1,7 +1,5 @@
 """The files that a run leaves of its figures: csv, jsonl, markdown and the flat `summary.json`; the table of seeds."""
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 from utils import metrics
 from utils.atomic import write_text
 from utils.continual import TASK_FIGURES
+from utils.formats import csv_text, markdown
 from utils.plain import dumps, finite, plain
 from utils.results import LEVELS, REQUEST_FIGURES, SCORES, RequestResult, RunResults, SessionResult
 
@@ -48,10 +47,10 @@ def write_tables(folder: Path, results: RunResults, summary: Mapping, title: str
         command: the command line that runs it again.
     """
     rows = [row.to_json() for row in results.sessions]
-    write_text(folder / "sessions.csv", _csv(_session_rows(results)))
+    write_text(folder / "sessions.csv", csv_text(_session_rows(results)))
     if results.forgets:
-        write_text(folder / "requests.csv", _csv(_request_rows(results)))
-        write_text(folder / "classes.csv", _csv(_class_rows(results)))
+        write_text(folder / "requests.csv", csv_text(_request_rows(results)))
+        write_text(folder / "classes.csv", csv_text(_class_rows(results)))
     write_text(folder / "metrics.jsonl", "".join(dumps(row) + "\n" for row in rows))
     write_text(folder / "table.md", table(results, summary, title, command))
     write_text(folder / "summary.json", dumps(plain(dict(summary)), indent=2) + "\n")
@@ -85,17 +84,18 @@ def seeds_table(runs: Sequence[tuple[int, Mapping]]) -> str:
         if not (_is_bound(name) or _is_before(name, columns) or all(map(_missing, values))):
             before = [] if name in SCORES else columns.get(f"{name}_before", [])
             sides = [side for side in (before, values) if not all(map(_missing, side))]
-            cells = [" → ".join(_figure(name, value) for value in pair) for pair in zip(*sides, strict=True)]
-            rows.append([_heading(name), *cells, " → ".join(_spread(name, side) for side in sides)])
-    return _markdown(["figure", *(f"seed {seed}" for seed, _ in runs), "mean ± std"], rows) + "\n"
+            cells = [" → ".join(figure_text(name, value) for value in pair) for pair in zip(*sides, strict=True)]
+            rows.append([title_of(name), *cells, " → ".join(spread_text(name, side) for side in sides)])
+    return markdown(["figure", *(f"seed {seed}" for seed, _ in runs), "mean ± std"], rows) + "\n"
 
 
-def _spread(name: str, values: Iterable[float | None]) -> str:
+def spread_text(name: str, values: Iterable[float | None]) -> str:
+    """Mean ± sample standard deviation of a figure; "–" where no value is known."""
     known = [value for value in values if finite(value)]
     if not known:
         return "–"
     mean, std = metrics.mean_std(known)
-    return f"{_figure(name, mean)} ± {_figure(name, std)}"
+    return f"{figure_text(name, mean)} ± {figure_text(name, std)}"
 
 
 def _missing(value: object) -> bool:
@@ -115,7 +115,7 @@ def _sessions_table(results: RunResults) -> str:
     top5 = "top-5" if all(row.k >= 5 for row in results.sessions) else "top-5*"
     header = ["session", "learned / forgot", "classes", "fine top-1", top5, "old", "new"]
     rows = [_session_cells(row, coarse) for row in results.sessions]
-    text = _markdown([*header, *(["coarse"] if coarse else []), "seconds"], rows, texts=3)
+    text = markdown([*header, *(["coarse"] if coarse else []), "seconds"], rows, texts=3)
     return text if top5 == "top-5" else f"{text}\n\n\\* all classes count where there are fewer than five."
 
 
@@ -141,15 +141,15 @@ def _tasks_parts(rows: Sequence[SessionResult]) -> list[str]:
     names = [name for name in TASK_FIGURES if any(finite(row.extra.get(name)) for row in rows)]
     cells = [[str(row.index), *(_percent(row.extra.get(name)) for name in names)] for row in rows]
     heading = "### Task by task; Drop and H against the model before the first request"
-    return [heading, _markdown(["session", *(TASK_FIGURES[name] for name in names)], cells)] if names else []
+    return [heading, markdown(["session", *(TASK_FIGURES[name] for name in names)], cells)] if names else []
 
 
 def _requests_table(rows: Sequence[SessionResult]) -> str:
     names = _ordered(name for row in rows for name in row.request.measured)
     session = [f"session {row.index} " if len(rows) > 1 else "" for row in rows]
     header = ["figure", *(text for name in session for text in (f"{name}before", f"{name}after"))]
-    cells = [[_heading(name), *(text for row in rows for text in _sides(name, row.request))] for name in names]
-    return _markdown(header, cells)
+    cells = [[title_of(name), *(text for row in rows for text in _sides(name, row.request))] for name in names]
+    return markdown(header, cells)
 
 
 def _sides(name: str, request: RequestResult) -> tuple[str, str]:
@@ -169,7 +169,7 @@ def _worst_table(rows: Sequence[SessionResult]) -> str:
         for session, change in lost[:WORST]
     ]
     header = ["class", "parent", "role", "session", "images", "before", "after", "change"]
-    return _markdown(header, cells, texts=3) if cells else ""
+    return markdown(header, cells, texts=3) if cells else ""
 
 
 def _matrix_table(results: RunResults, level: str) -> str:
@@ -181,7 +181,7 @@ def _matrix_table(results: RunResults, level: str) -> str:
         [f"{session.index}{' (forget)' if session.kind == 'forget' else ''}", *(_percent(value) for value in row)]
         for session, row in zip(results.sessions, padded, strict=True)
     ]
-    return _markdown(["after session", *names], rows)
+    return markdown(["after session", *names], rows)
 
 
 def _summary_table(summary: Mapping) -> str:
@@ -192,8 +192,8 @@ def _summary_table(summary: Mapping) -> str:
     ):
         low, high = summary.get(f"{name}_low"), summary.get(f"{name}_high")
         interval = f"{low:.1f} – {high:.1f}" if finite(low) and finite(high) else ""
-        rows.append([_heading(name), _figure(name, summary[name]), interval])
-    return _markdown(["figure", "value", "95 % interval"], rows)
+        rows.append([title_of(name), figure_text(name, summary[name]), interval])
+    return markdown(["figure", "value", "95 % interval"], rows)
 
 
 def _ordered(names: Iterable[str]) -> list[str]:
@@ -202,7 +202,8 @@ def _ordered(names: Iterable[str]) -> list[str]:
     return sorted(dict.fromkeys(names), key=lambda name: (places.get(_parts(name)[0], len(places)), "." in name))
 
 
-def _heading(name: str) -> str:
+def title_of(name: str) -> str:
+    """What readers call a figure."""
     figure, part = _parts(name)
     if figure not in HEADINGS:
         return name
@@ -215,7 +216,8 @@ def _parts(name: str) -> tuple[str, str]:
     return figure, part
 
 
-def _figure(name: str, value: object) -> str:
+def figure_text(name: str, value: object) -> str:
+    """A value of a figure as tables show it."""
     if name == "tunable_ratio" and finite(value):
         return f"{100 * value:.3g} %"
     if name in ("wall_s", "peak_mb") and finite(value):
@@ -225,19 +227,6 @@ def _figure(name: str, value: object) -> str:
 
 def _percent(value: float | None) -> str:
     return f"{value:.2f}" if finite(value) else "–"
-
-
-def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> str:
-    lines = [header, ["---"] * texts + ["---:"] * (len(header) - texts), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _csv(rows: Sequence[Mapping]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _request_rows(results: RunResults) -> list[dict]:
