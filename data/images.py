@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +20,27 @@ from utils.seeds import derive_seed
 log = logging.getLogger("lethe")
 
 PROBED = 8  # images that tell how much memory the others will need
+
+
+def read_image(file: Path) -> Tensor:
+    """A picture in RGB, uint8 [3, H, W].
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DataError: it is no image, or not a whole one.
+    """
+    try:
+        with Image.open(file) as image:
+            return pixels(image)
+    except FileNotFoundError:
+        raise
+    except BROKEN as error:
+        raise DataError(f"{file} is truncated or not an image ({error})") from error
+
+
+def pixels(image: Image.Image) -> Tensor:
+    """A decoded picture in RGB, uint8 [3, H, W]."""
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
 class ImageSet:
@@ -76,13 +98,11 @@ class ImageSet:
     def _decode(self, position: int) -> Tensor:
         file, place = self.indexed.file(self.split, position), self.indexed.place(self.split, position)
         try:
-            with Image.open(file) as image:
-                pixels = np.array(image.convert("RGB"))
+            return read_image(file)
         except FileNotFoundError as error:
             raise DataError(f"{place}: image {file} does not exist; mend the index or set 'data_root'") from error
-        except BROKEN as error:
-            raise DataError(f"{place}: {file} is truncated or not an image ({error})") from error
-        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        except DataError as error:
+            raise DataError(f"{place}: {error}") from error
 
 
 class ImageStream:
