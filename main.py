@@ -12,7 +12,7 @@ from pathlib import Path
 
 from utils.errors import ConfigError, LetheError
 
-COMMANDS = ("audit", "compare", "predict", "prepare")
+COMMANDS = ("audit", "compare", "export", "predict", "prepare")
 log = logging.getLogger("lethe")
 
 

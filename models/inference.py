@@ -36,9 +36,9 @@ class Answers(nn.Module):
         self.model = model
         rows = {level: len(weight) for level, weight in model.rows().items()}
         self.names = {"fine": order.fine[: rows["fine"]]}
-        self.children = _children(order.parents[: rows["fine"]])
+        self.families = _families(order.parents[: rows["fine"]])
         if order.two_levels:
-            self.names["coarse"] = order.coarse[: rows.get("coarse", len(self.children))]
+            self.names["coarse"] = order.coarse[: rows.get("coarse", len(self.families))]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """[B, 3, size, size] → features and, in the order of `names`, logits."""
@@ -48,10 +48,10 @@ class Answers(nn.Module):
     def _logits(self, logits: Mapping[str, Tensor], level: str) -> Tensor:
         if level in logits:
             return logits[level]
-        return torch.stack([logits["fine"][:, some].amax(1) for some in self.children], dim=1)
+        return torch.stack([logits["fine"][:, some].amax(1) for some in self.families], dim=1)
 
 
-def _children(parents: Sequence[int]) -> list[list[int]]:
+def _families(parents: Sequence[int]) -> list[list[int]]:
     """The fine labels of each parent."""
     return [[label for label, own in enumerate(parents) if own == parent] for parent in range(max(parents) + 1)]
 
