@@ -8,10 +8,13 @@ from utils.results import SCORES, SessionResult
 from utils.schema import Config
 from utils.tables import figure_text, title_of
 
-SHOWN = ("accuracy_last", "accuracy_average", "forgetting", "coarse_accuracy_last")
+MEASURED = (
+    "On test images, in percent: at the end of the run or, where there are two, before and after its last request."
+)
+SHOWN = ("accuracy_last", "accuracy_average", "coarse_accuracy_last")
 NO_AUDIT = (
     "None was made. Accuracy alone does not tell a concept that is erased from one that is only denied; "
-    "`python main.py audit RUN_DIR` does."
+    "`python main.py audit RUN_DIR` does, for runs that only forget."
 )
 ADAPTER_ALONE = (
     "This folder holds a change to the original weights, not a model: whoever loads those without it has the model "
@@ -47,7 +50,7 @@ def model_card(
     )
     parts = [f"# {config.convnet_type} after {len(rows)} session{'s' * (len(rows) != 1)} of {config.model_name}", made]
     parts += ["## What it was asked", "\n".join(_asked(row) for row in rows)]
-    parts += ["## How well it did", "On test images, in percent.", _figures(summary)]
+    parts += ["## How well it did", MEASURED, _figures(summary, rows)]
     parts += ["## Audits", _demoted(audits) if audits else NO_AUDIT]
     parts += ["## Use", inputs, f"```python\n{loading}```"]
     parts += ["## Good to know", "\n".join(f"- {note}" for note in [*notes, *_always(rows)])]
@@ -59,10 +62,12 @@ def _asked(row: SessionResult) -> str:
     return f"- session {row.index}: {row.kind}{level} {', '.join(row.classes)}"
 
 
-def _figures(summary: Mapping[str, float]) -> str:
-    names = [name for name in summary if f"{name}_before" in summary or name in SHOWN]
-    rows = [[title_of(name), _before(name, summary), figure_text(name, summary[name])] for name in names]
-    return markdown(["figure", "before the last request", "now"], [row for row in rows if row[2] != "–"])
+def _figures(summary: Mapping[str, float], rows: Sequence[SessionResult]) -> str:
+    learnt = sum(row.kind == "learn" for row in rows)
+    shown = {*SHOWN, *(["forgetting"] if learnt > 1 else [])}  # by learning; a request's is measured otherwise
+    names = [name for name in summary if f"{name}_before" in summary or name in shown]
+    cells = [[title_of(name), _before(name, summary), figure_text(name, summary[name])] for name in names]
+    return markdown(["figure", "before", "after"], [row for row in cells if row[2] != "–"])
 
 
 def _before(name: str, summary: Mapping[str, float]) -> str:
