@@ -12,7 +12,7 @@ from pathlib import Path
 
 from utils.errors import ConfigError, LetheError
 
-COMMANDS = ("audit", "prepare", "report")
+COMMANDS = ("audit", "compare", "export", "predict", "prepare", "report")
 log = logging.getLogger("lethe")
 
 

@@ -14,11 +14,11 @@ from data.sessions import Session
 from models.build import Built, build
 from models.learner import Learner
 from models.request_figures import parts
+from models.runs import reopen, trained
 from utils.atomic import write_text
-from utils.checkpoint import RunCheckpoint
-from utils.config import Config, config_hash, load_config
+from utils.config import Config
 from utils.devices import choose_device
-from utils.errors import CheckpointError, ConfigError
+from utils.errors import ConfigError
 from utils.seeds import seed_everything
 
 HELP = "audit the model of a run that forgot: erased, suppressed, or hidden in the head?"
@@ -45,10 +45,10 @@ def run(args: argparse.Namespace) -> int:
         CheckpointError: there is no finished run.
         LetheError: its data or weights are not there any more.
     """
-    config = load_config(args.run / "config.json").config
+    config, built = reopen(args.run, choose_device(args.device, strict=args.device != "auto"))
     seed = config.seed[0]
-    built = build(config, seed, choose_device(args.device, strict=args.device != "auto"))
-    state = _state(args.run, config, built)
+    _check(args.run, built)
+    state = trained(args.run, config).tensors
     case = _case(built)
     found: dict[str, dict[str, float]] = {}
     original = None
@@ -65,16 +65,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _state(folder: Path, config: Config, built: Built) -> dict:
+def _check(folder: Path, built: Built) -> None:
     if any(session.kind != "forget" for session in built.sessions):
         raise ConfigError(
             f"{folder}: the stream has learn sessions, so the model before its requests is no longer there; audits "
             "need a stream of forget requests alone"
         )
-    saved = RunCheckpoint(folder / "checkpoint", config_hash(config)).load_session()
-    if saved is None or len(saved.notes["results"]) < len(built.sessions):
-        raise CheckpointError(f"{folder}: no finished run is here; finish it with --resume first")
-    return saved.tensors
 
 
 def _case(built: Built) -> Case:

@@ -49,6 +49,8 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         net: the library's own module; its parameter names stay as they are.
+        blueprint: what its library builds an empty `net` from, as the library's own file says it (`model_cfg` of
+            open_clip, `architecture` and `model_args` of timm); None where no library alone can.
         dim: the width of the features.
         preprocess: the input the weights were made for.
         blocks: the transformer blocks, first to last.
@@ -61,6 +63,7 @@ class Backbone(nn.Module, ABC):
     """
 
     net: nn.Module
+    blueprint: dict | None = None
     dim: int
     preprocess: Preprocess
     scale: Tensor | None = None

@@ -146,7 +146,10 @@ def _create(name: str, weights: str | None, img_size: int | None) -> ClipBackbon
     config = open_clip.get_model_preprocess_cfg(net)
     size = config["size"] if isinstance(config["size"], int) else config["size"][0]
     look = Preprocess(size, tuple(config["mean"]), tuple(config["std"]), 1.0, config["interpolation"])
-    return ClipBackbone(net, look, tokenizer)
+    backbone = ClipBackbone(net, look, tokenizer)
+    model_cfg = open_clip.get_model_config(name)
+    backbone.blueprint = model_cfg | {"vision_cfg": model_cfg["vision_cfg"] | {"image_size": size}}
+    return backbone
 
 
 def _is_local(name: str) -> bool:
@@ -202,6 +205,7 @@ def _check_activation(name: str, weights_quick: bool, weights: str) -> None:
 
 def _build_tiny(weights: str | None) -> ClipBackbone:
     backbone = ClipBackbone(open_clip.CLIP(**TINY_ARCHITECTURE), TINY_PREPROCESS)
+    backbone.blueprint = TINY_ARCHITECTURE
     if weights != "random":
         load_ours(backbone, Path(weights) if weights else SHIPPED / "tiny_clip.safetensors")
     return backbone
@@ -219,9 +223,11 @@ def _build_lit(tower: str, weights: str | None, img_size: int | None) -> ClipBac
         "timm_pool": image.net.global_pool,
         "image_size": image.preprocess.size,
     }
-    net = open_clip.CustomTextCLIP(embed_dim=image.dim, vision_cfg=vision, text_cfg=LIT_TEXT)
+    model_cfg = {"embed_dim": image.dim, "vision_cfg": vision, "text_cfg": LIT_TEXT}
+    net = open_clip.CustomTextCLIP(**model_cfg)
     net.visual.trunk = image.net
     backbone = ClipBackbone(net, image.preprocess)
+    backbone.blueprint = model_cfg | {"custom_text": True}
     if ours:
         load_ours(backbone, Path(weights))
     return backbone

@@ -35,18 +35,19 @@ class Factors(NamedTuple):
     B: Tensor
 
 
-def factors(delta: Tensor) -> tuple[Tensor, Tensor]:
+def factors(delta: Tensor, most: int | None = None) -> tuple[Tensor, Tensor]:
     """A matrix as the product of two whose common width is its numerical rank (1 for a zero matrix).
 
     Args:
         delta: [dim_out, dim_in].
+        most: the rank that it is known to have at most; what lies beyond is rounding.
 
     Returns:
         A [rank, dim_in] and B [dim_out, rank] with B @ A = delta, both of one norm; on the CPU.
     """
     left, values, right = torch.linalg.svd(delta.detach().cpu().double(), full_matrices=False)
     least = values[0] * max(delta.shape) * torch.finfo(delta.dtype).eps
-    rank = max(1, int((values > least).sum()))
+    rank = max(1, min(int((values > least).sum()), most or len(values)))
     root = values[:rank].sqrt()
     return (root[:, None] * right[:rank]).to(delta.dtype), (left[:, :rank] * root).to(delta.dtype)
 

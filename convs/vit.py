@@ -59,6 +59,8 @@ def build_vit(name: str, weights: str | None = None, img_size: int | None = None
         raise WeightsError(f"convnet_type '{name}' has no transformer blocks; choose a ViT")
     backbone = VitBackbone(net, _preprocess(net, img_size))
     backbone.trained_heads = heads
+    sized = {"img_size": img_size} if img_size else {}
+    backbone.blueprint = {"architecture": net.pretrained_cfg["architecture"], "model_args": sized}
     if ours:
         load_ours(backbone, Path(weights))
     return backbone
@@ -131,6 +133,7 @@ def _preprocess(net: nn.Module, img_size: int | None) -> Preprocess:
 
 def _build_tiny(weights: str | None) -> VitBackbone:
     backbone = VitBackbone(VisionTransformer(num_classes=0, **TINY_ARCHITECTURE), TINY_PREPROCESS)
+    backbone.blueprint = {"architecture": "vit_tiny_patch16_224", "model_args": TINY_ARCHITECTURE}
     if weights != "random":
         load_ours(backbone, Path(weights) if weights else SHIPPED / "tiny_vit.safetensors")
     return backbone

@@ -25,13 +25,18 @@ def decode(file: Path | IO[bytes]) -> np.ndarray:
         one of `BROKEN`: it is no whole image, has more pixels than Pillow takes for honest, or pixels without a range.
     """
     with Image.open(file) as image:
-        if image.mode in ("I", "F"):
-            raise ValueError(f"its pixels are numbers of mode {image.mode}, without a range; save them with 8 bits")
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I;16"):
-            grey = (np.array(upright) >> 8).astype(np.uint8)  # [H, W]
-            return np.stack([grey] * 3, axis=-1)
-        return np.array(upright.convert("RGB"))
+        return pixels(image)
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    """The same of a picture that has been opened; what is raised is what `decode` raises."""
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are numbers of mode {image.mode}, without a range; save them with 8 bits")
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16"):
+        grey = (np.array(upright) >> 8).astype(np.uint8)  # [H, W]
+        return np.stack([grey] * 3, axis=-1)
+    return np.array(upright.convert("RGB"))
 
 
 def fault(error: Exception) -> str:

@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -17,6 +19,26 @@ from utils.seeds import derive_seed
 log = logging.getLogger("lethe")
 
 PROBED = 8  # images that tell how much memory the others will need
+
+
+def read_image(file: Path) -> Tensor:
+    """A picture in RGB, uint8 [3, H, W].
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DataError: it is no image, not a whole one, or none that can be taken for one of eight bits.
+    """
+    try:
+        return channels_first(decode(file))
+    except FileNotFoundError:
+        raise
+    except BROKEN as error:
+        raise DataError(f"{file} {fault(error)}") from error
+
+
+def channels_first(pixels: np.ndarray) -> Tensor:
+    """[H, W, 3] → [3, H, W], uint8."""
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 class ImageSet:
@@ -74,12 +96,11 @@ class ImageSet:
     def _decode(self, position: int) -> Tensor:
         file, place = self.indexed.file(self.split, position), self.indexed.place(self.split, position)
         try:
-            pixels = decode(file)
+            return read_image(file)
         except FileNotFoundError as error:
             raise DataError(f"{place}: image {file} does not exist; mend the index or set 'data_root'") from error
-        except BROKEN as error:
-            raise DataError(f"{place}: {file} {fault(error)}") from error
-        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        except DataError as error:
+            raise DataError(f"{place}: {error}") from error
 
 
 class ImageStream:

@@ -38,6 +38,7 @@ class DataManager:
         exclude: class names that are left out altogether.
         cache_gb, workers: see `ImageSet` and `ImageStream`.
         known: classes that the model knows before the stream, see `data.timeline.timeline`.
+        images: whether images will be asked for; without, their number and files are not looked at.
 
     Attributes:
         order: the names behind the labels.
@@ -60,6 +61,7 @@ class DataManager:
         cache_gb: float = 4.0,
         workers: int = 0,
         known: Known = "auto",
+        images: bool = True,
     ):
         self.indexed, self.workers, self.cache_gb, self.seed = indexed, workers, cache_gb, seed
         self.transforms = {"train": train, "test": test}
@@ -70,7 +72,8 @@ class DataManager:
         self.steps = stream.steps
         self.order = class_order(stream.names, parents, indexed.aliases)
         self.known = tuple(range(len(stream.known)))
-        self._check_images()
+        if images:
+            self._check_images()
 
     def sessions(self, *, grant_past: bool = False) -> list[Session]:
         """All sessions of the stream.

@@ -1,11 +1,17 @@
-"""The factory: from `model_name` to a learner."""
+"""The factory: from `model_name` to a learner; and `load_run`, from a run's folder to its trained model."""
+
+from __future__ import annotations
 
 import importlib
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from utils.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from models.inference import LoadedRun
 
 # name → (module, class, one line); modules are imported when asked for, so that listing is instant.
 LEARNERS: dict[str, tuple[str, str, str]] = {
@@ -77,6 +83,21 @@ def get_model(model_name: str, model: Any, **options: Any) -> Any:
         options: keyword arguments of the learner.
     """
     return learner_class(model_name)(model, **options)
+
+
+def load_run(folder: str | Path, device: str = "auto") -> LoadedRun:
+    """The trained model of a run, ready to be asked: `names, probabilities = load_run(folder).predict("photo.jpg")`.
+
+    Args:
+        folder: of a finished run, the one that holds `config.json`.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+
+    Raises:
+        LetheError: there is no finished run, or the index of its data set (not its images) or its weights are gone.
+    """
+    from models.inference import load
+
+    return load(Path(folder), device)
 
 
 def accepted(model_name: str, options: Mapping[str, Any]) -> dict[str, Any]:

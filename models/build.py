@@ -40,13 +40,21 @@ class Built:
     pairs: Pairs | None
 
 
-def build(config: Config, seed: int, device: torch.device) -> Built:
+def build(config: Config, seed: int, device: torch.device, *, images: bool = True) -> Built:
     """What a config names.
+
+    Args:
+        config: the experiment.
+        seed: of the class order and of fresh weights.
+        device: where the model lives.
+        images: whether images will be asked for. Without, no file of theirs need be there, no session is cut, and
+            there are no general sets and no pairs: what is left is a model and the names of its classes.
 
     Raises:
         LetheError: the config, the data or the weights are not as they must be.
     """
     seed_everything(seed, "build")
+    config = config if images else config.model_copy(update={"zero_shot": (), "pairs": None})
     method = learner_class(config.model_name)
     # the data first: what is wrong with them shows before any weights are loaded
     indexed = _indexed(config, config.dataset, "dataset")
@@ -55,8 +63,8 @@ def build(config: Config, seed: int, device: torch.device) -> Built:
     _prepare(backbone, config, device)
     look = backbone.preprocess
     plain = test_transform(look.size, look.mean, look.std, look.interpolation, look.crop_pct)
-    manager = _data_manager(config, seed, indexed, look, plain)
-    sessions = manager.sessions(grant_past=method.sees_past)
+    manager = _data_manager(config, seed, indexed, look, plain, images)
+    sessions = manager.sessions(grant_past=method.sees_past) if images else []
     _check_kinds(config, method, sessions)
     # evaluation mode, as `fit` leaves it: set-up code then finds a resumed model as it found the first one
     model = Model(backbone, config.scale, get_templates(config.templates)).to(device).eval()
@@ -104,7 +112,9 @@ def _check_general(model: Model, sets: list[GeneralSet]) -> None:
             raise WeightsError(f"key 'zero_shot': '{item.name}' cannot be measured; {error}") from error
 
 
-def _data_manager(config: Config, seed: int, indexed: IndexedSet, look: Preprocess, plain: Transform) -> DataManager:
+def _data_manager(
+    config: Config, seed: int, indexed: IndexedSet, look: Preprocess, plain: Transform, images: bool
+) -> DataManager:
     shared = (look.size, look.mean, look.std, look.interpolation)
     return DataManager(
         indexed,
@@ -117,6 +127,7 @@ def _data_manager(config: Config, seed: int, indexed: IndexedSet, look: Preproce
         cache_gb=config.cache_gb,
         workers=config.workers,
         known=config.known,
+        images=images,
     )
 
 

@@ -1,8 +1,5 @@
 """The files that a run leaves of its figures: csv, jsonl, markdown and the flat `summary.json`; the table of seeds."""
 
-import csv
-import io
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +7,7 @@ from pathlib import Path
 from utils import metrics
 from utils.atomic import write_text
 from utils.continual import TASK_FIGURES
+from utils.formats import csv_text, markdown
 from utils.plain import dumps, finite, one_line, plain
 from utils.results import LEVELS, REQUEST_FIGURES, SCORES, RequestResult, RunResults, SessionResult
 
@@ -66,10 +64,10 @@ def write_tables(folder: Path, results: RunResults, summary: Mapping, title: str
         command: the command line that runs it again.
     """
     rows = [row.to_json() for row in results.sessions]
-    write_text(folder / "sessions.csv", _csv(_session_rows(results)))
+    write_text(folder / "sessions.csv", csv_text(_session_rows(results)))
     if results.forgets:
-        write_text(folder / "requests.csv", _csv(_request_rows(results)))
-        write_text(folder / "classes.csv", _csv(_class_rows(results)))
+        write_text(folder / "requests.csv", csv_text(_request_rows(results)))
+        write_text(folder / "classes.csv", csv_text(_class_rows(results)))
     write_text(folder / "metrics.jsonl", "".join(dumps(row) + "\n" for row in rows))
     write_text(folder / "table.md", table(results, summary, title, command))
     write_text(folder / "summary.json", dumps(plain(dict(summary)), indent=2) + "\n")
@@ -104,11 +102,12 @@ def seeds_table(runs: Sequence[tuple[int, Mapping]]) -> str:
             before = [] if name in SCORES else columns.get(f"{name}_before", [])
             sides = [side for side in (before, values) if not all(map(_missing, side))]
             cells = [" → ".join(figure_text(name, value) for value in pair) for pair in zip(*sides, strict=True)]
-            rows.append([title_of(name), *cells, " → ".join(_spread(name, side) for side in sides)])
+            rows.append([title_of(name), *cells, " → ".join(spread_text(name, side) for side in sides)])
     return _markdown(Grid(["figure", *(f"seed {seed}" for seed, _ in runs), "mean ± std"], rows)) + "\n"
 
 
-def _spread(name: str, values: Iterable[float | None]) -> str:
+def spread_text(name: str, values: Iterable[float | None]) -> str:
+    """Mean ± sample standard deviation of a figure; "–" where no value is known."""
     known = [value for value in values if finite(value)]
     if not known:
         return "–"
@@ -260,26 +259,7 @@ def _percent(value: float | None) -> str:
 
 
 def _markdown(grid: Grid) -> str:
-    rule = ["---"] * grid.texts + ["---:"] * (len(grid.header) - grid.texts)
-    lines = [grid.header, rule, *grid.rows]
-    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    """A name may hold a bar or the end of a line; a bar behind a backslash needs that escaped, too."""
-    return re.sub(r"(\\*)\|", r"\1\1\\|", one_line(text))
-
-
-def _csv(rows: Sequence[Mapping]) -> str:
-    names = list(rows[0]) if rows else []
-    return "".join(map(_csv_line, [names, *([row.get(name) for name in names] for row in rows)]))
-
-
-def _csv_line(cells: Iterable) -> str:
-    """Ended by a line feed alone, but written with both, which has either quoted where a name holds it."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(cells)
-    return text.getvalue().removesuffix("\r\n") + "\n"
+    return markdown(grid.header, grid.rows, grid.texts)
 
 
 def _request_rows(results: RunResults) -> list[dict]:
