@@ -21,6 +21,13 @@ LEARNERS: dict[str, tuple[str, str, str]] = {
         "all weights anew: on everything seen so far (joint upper bound), or on what is to stay",
     ),
     "simplecil": ("models.simplecil", "SimpleCilLearner", "frozen backbone, class means as cosine rows"),
+    "aper_finetune": ("models.aper", "AperFinetuneLearner", "tuned in the first session, beside the original; means"),
+    "aper_adapter": ("models.aper", "AperAdapterLearner", "the same by adapters"),
+    "ranpac": (
+        "models.ranpac",
+        "RanPacLearner",
+        "adapters in the first session; ridge regression on a random projection",
+    ),
     "pretrain": (
         "models.pretrain",
         "PretrainLearner",

@@ -6,6 +6,7 @@ ALIASES = {
     "init_epoch": "init_epochs",
     "later_epochs": "inc_epochs",
     "later_lr": "inc_lr",
+    "M": "rp_size",
     "num_workers": "workers",
     "scheduler": "schedule",
 }
@@ -29,7 +30,7 @@ expansion_epochs finetune_lr fisher_weighting freeze fusion_epochs g_prompt_laye
 gamma_comp gammar_r get_original_backbone get_original_convnet global_pool head_merge_ratio head_type IL_batch_size
 infonce_kd_temp infonce_temp init_batch_size init_interpolation_factor init_lr_decay init_milestones
 init_weight_decay initializer inplace_repeat is_compress is_distributed is_student_wa is_teacher_wa kd_temp lambda
-lambda_fkd lambda_okd lambda_proto lda length logits_alignment lr lr_re lrate_decay M m m_rate_list merge_scalar
+lambda_fkd lambda_okd lambda_proto lda length logits_alignment lr lr_re lrate_decay m m_rate_list merge_scalar
 milestones mode model_postfix moni_adam n_centroids norm_term num_freeze_epochs num_views oofc ot_reg pet_cls
 pet_length predefined_key pretrained proj_hidden_dim proj_output_dim prompt_key prompt_key_init prompt_param
 prompt_pool prompt_token_num pull_constraint pull_constraint_coeff r ratio recalc_sim reduce_batch_size reg reg_term

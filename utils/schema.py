@@ -164,6 +164,7 @@ class Config(BaseModel):
     ffn_num: Positive = Field(64, description="bottleneck width of the adapters")
     adapter_scale: Above0 = Field(0.1, description="factor on an adapter's output")
     adapter_dropout: Below1 = Field(0.1, description="dropout inside the adapters")
+    rp_size: Positive = Field(10_000, description="ranpac: width M of the random projection")
     scale: Above0 = Field(20.0, description="scale s of the cosine logits")
     margin: UpTo1 = Field(0.0, description="CosFace margin m; pretrain: that of its margin_head, 0: the head's own")
     ssca: StrictBool = Field(True, description="semantic shift correction of stored prototypes")
