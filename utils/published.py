@@ -7,6 +7,7 @@ ALIASES = {
     "later_epochs": "inc_epochs",
     "later_lr": "inc_lr",
     "M": "rp_size",
+    "alpha": "subspace_weight",
     "num_workers": "workers",
     "scheduler": "schedule",
 }
@@ -21,9 +22,9 @@ SHORTHANDS = {
 
 # what belongs to methods and trainers that are not here, or is decided otherwise
 _UNUSED = """
-adapter_momentum adapter_num alpha alpha_aux attn_num_heads aug aux_factor backbone_type_cnn backbone_type_vit
-batchwise_prompt bcb_lr_scale beta beta1 beta2 boosting_epochs buffer_size c_rate_list ca_lr
-ca_storage_efficient_method ca_storage_efficient_method_choices ca_with_logit_norm calibration_term
+adapter_momentum adapter_num alpha_aux attn_num_heads aug aux_factor backbone_type_cnn backbone_type_vit
+batchwise_prompt beta beta1 beta2 boosting_epochs buffer_size c_rate_list ca_lr
+ca_storage_efficient_method ca_storage_efficient_method_choices calibration_term
 compensation_ratio compression_epochs configurations contrast_factor contrast_kd_factor crct_epochs debug decay
 down_sample_dim drop drop_path e_prompt_layer_idx ema_decay embedding_key energy_weight ensemble epc_re eq_prot
 expansion_epochs finetune_lr fisher_weighting freeze fusion_epochs g_prompt_layer_idx g_prompt_length gamma
