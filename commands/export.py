@@ -31,6 +31,7 @@ FORMATS = {
     "torchscript": "one file for torch, whatever the model is made of; classifier inside",
     "onnx": "one file for any ONNX runtime; classifier inside",
 }
+WHOLE = ("torchscript", "onnx")  # files that hold the classifier, too
 EXACT = {"device": "cpu", "precision": "fp32"}
 # code that takes `images` [B, 3, size, size] to `logits` by level
 LOADING = {
@@ -93,6 +94,11 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--out {args.out}: is there already; name a folder that is not")
     originals = _originals(args.run) if args.to == "peft" else []
     loaded = load(args.run, **EXACT)
+    if not loaded.by_rows and args.to not in WHOLE:
+        raise ConfigError(
+            f"--to {args.to}: '{loaded.config.model_name}' classifies by more than a tower and rows; choose "
+            f"{' or '.join(WHOLE)}, which hold everything"
+        )
     with _whole(args.out) as folder:
         kinds = _write(loaded, args.to, originals, folder)
         write_text(
@@ -136,7 +142,7 @@ def _write(loaded: LoadedRun, to: str, originals: list[torch.Tensor], folder: Pa
     else:
         export.make_plain(backbone, to)
         (export.write_open_clip if to == "open_clip" else export.write_timm)(backbone, folder)
-    return {} if to in ("torchscript", "onnx") else export.write_heads(loaded.model, folder)
+    return {} if to in WHOLE else export.write_heads(loaded.model, folder)
 
 
 def _described(loaded: LoadedRun, to: str, kinds: dict[str, str]) -> dict:

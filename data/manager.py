@@ -75,15 +75,16 @@ class DataManager:
         if images:
             self._check_images()
 
-    def sessions(self, *, grant_past: bool = False) -> list[Session]:
+    def sessions(self, *, grant_past: bool = False, grant_kept: bool = False) -> list[Session]:
         """All sessions of the stream.
 
         Args:
             grant_past: whether learn sessions also grant `joint`, the training images of every class alive.
+            grant_kept: whether they recall single images of classes alive, which the learner must have kept.
         """
         sessions, learned = [], 0
         for index, step in enumerate(self.steps):
-            sessions.append(self._session(index, step, learned, grant_past))
+            sessions.append(self._session(index, step, learned, grant_past, grant_kept))
             learned += sessions[-1].kind == "learn"
         return sessions
 
@@ -96,12 +97,14 @@ class DataManager:
         """
         return self._stream(split, tuple(classes), "test", False)
 
-    def _session(self, index: int, step: Step, learned: int, grant_past: bool) -> Session:
+    def _session(self, index: int, step: Step, learned: int, grant_past: bool, grant_kept: bool) -> Session:
         classes, seen, alive = (self._labels(names) for names in (step.classes, step.seen, step.alive))
         whole = {"index": index, "classes": classes, "seen": seen, "alive": alive, "order": self.order}
         whole["learned"] = learned
         if isinstance(step.request, LearnRequest):
-            return Session(kind="learn", streams=self._learn_streams(classes, seen, alive, grant_past), **whole)
+            streams = self._learn_streams(classes, seen, alive, grant_past)
+            kept = partial(self._kept, alive) if grant_kept else None
+            return Session(kind="learn", streams=streams, kept=kept, **whole)
         coarse = tuple(sorted(self.order.coarse.index(name) for name in step.coarse))
         missing = self._labels(step.missing)
         whole |= {"level": step.request.level, "coarse_classes": coarse, "missing": missing}
@@ -117,6 +120,13 @@ class DataManager:
             "test": partial(self._stream, "test", seen, "test", False),
         }
         return streams | ({"joint": partial(self._stream, "train", alive, "train", True)} if grant_past else {})
+
+    def _kept(self, alive: tuple[int, ...], items: Tensor, augmented: bool) -> Stream:
+        images = self._images["train"]
+        gone = items[~torch.isin(images.labels["fine"][items], torch.tensor(alive))]
+        if len(gone):
+            raise PermissionError(f"image {gone[0].item()} is of a class that the model is not to know")
+        return ImageStream(images, items, self.transforms["train" if augmented else "test"], augmented, self.workers)
 
     def _forget_streams(
         self, index: int, request: ForgetRequest, seen, shown, images: ImageSet, items: Tensor

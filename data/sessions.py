@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from utils.loop import Stream
 
 
@@ -52,6 +54,7 @@ class Session:
         missing: of a forget request that grants retained images: fine labels alive that it shows none of, ascending.
         learned: how many learn sessions came before this one.
         streams: name → a function that makes the stream.
+        kept: makes a stream of training images that a learner kept, see `recalled`; None: nobody may keep any.
         purge: drops the images of the request's classes from the caches of decoded training images and exemplars.
     """
 
@@ -66,6 +69,7 @@ class Session:
     missing: tuple[int, ...] = ()
     learned: int = 0
     streams: Mapping[str, Callable[[], Stream]] = field(default_factory=dict)
+    kept: Callable[[Tensor, bool], Stream] | None = None
     purge: Callable[[], None] = _nothing
 
     @property
@@ -101,3 +105,17 @@ class Session:
             granted = ", ".join(sorted(self.streams))
             raise PermissionError(f"session {self.index} ({self.kind}) grants no stream '{name}', only: {granted}")
         return self.streams[name]()
+
+    def recalled(self, items: Tensor, *, augmented: bool) -> Stream:
+        """Training images that a learner keeps of its classes, by their numbers.
+
+        Args:
+            items: what their batches called "item", [N].
+            augmented: and shuffled; else as in `plain`, in the order given.
+
+        Raises:
+            PermissionError: an image is of no class alive, or the learner is none that keeps images.
+        """
+        if self.kept is None:
+            raise PermissionError(f"session {self.index} grants no image of the past: the learner keeps none")
+        return self.kept(items, augmented)

@@ -64,7 +64,8 @@ def build(config: Config, seed: int, device: torch.device, *, images: bool = Tru
     look = backbone.preprocess
     plain = test_transform(look.size, look.mean, look.std, look.interpolation, look.crop_pct)
     manager = _data_manager(config, seed, indexed, look, plain, images)
-    sessions = manager.sessions(grant_past=method.sees_past) if images else []
+    granted = {"grant_past": method.sees_past, "grant_kept": method.keeps_images}
+    sessions = manager.sessions(**granted) if images else []
     _check_kinds(config, method, sessions)
     # evaluation mode, as `fit` leaves it: set-up code then finds a resumed model as it found the first one
     model = Model(backbone, config.scale, get_templates(config.templates)).to(device).eval()

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from data.sessions import Session
-from models.learner import Learner, remap
+from models.learner import Learner, new_classes_ce
 from utils.loop import Batch, Phase
 
 
@@ -24,8 +23,8 @@ class FinetuneLearner(Learner):
         self.model.grow("fine", [session.order.fine[label] for label in session.classes])
 
         def loss(batches: dict[str, Batch]) -> dict[str, Tensor]:
-            logits = self.model(batches["train"]["image"]).logits["fine"]
-            return {"ce": F.cross_entropy(logits[:, session.classes], remap(batches["train"]["fine"], session.classes))}
+            batch = batches["train"]
+            return {"ce": new_classes_ce(self.model(batch["image"]).logits["fine"], batch["fine"], session)}
 
         streams = {"train": session.stream("train")}
         yield Phase("finetune", self.model, streams, loss, self.model.parameters(), self.recipe(session))

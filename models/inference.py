@@ -1,6 +1,6 @@
 """A trained model at work: images in, names and probabilities out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +8,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from convs.model import LEVELS, Model
+from convs.model import LEVELS, Model, Output
 from data.decode import pixels
 from data.images import channels_first, read_image
 from data.manager import DataManager
 from data.sessions import ClassOrder
 from data.transforms import test_transform
+from models.learner import Learner
 from models.runs import reopen, trained
 from utils.config import Config
 from utils.devices import choose_device
@@ -30,12 +31,13 @@ class Answers(nn.Module):
         model: the model.
         order: the names of its classes. A data set of one level has one; of two, a model without coarse rows answers
             the coarse names by each parent's best child.
+        predict: what a learner answers that classifies by more than its model's rows; None: the model does.
     """
 
-    def __init__(self, model: Model, order: ClassOrder):
+    def __init__(self, model: Model, order: ClassOrder, predict: Callable[[Tensor], Output] | None = None):
         super().__init__()
-        self.model = model
-        rows = {level: len(weight) for level, weight in model.rows().items()}
+        self.model, self.predict = model, predict or model.forward
+        rows = {level: values.shape[1] for level, values in self._asked_of_nothing().items()}
         self.names = {"fine": order.fine[: rows["fine"]]}
         self.families = _families(order.parents[: rows["fine"]])
         if order.two_levels:
@@ -43,8 +45,13 @@ class Answers(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """[B, 3, size, size] → features and, in the order of `names`, logits."""
-        output = self.model(images)
+        output = self.predict(images)
         return output.features, *(self._logits(output.logits, level) for level in self.names)
+
+    @torch.no_grad()
+    def _asked_of_nothing(self) -> dict[str, Tensor]:
+        size = self.model.backbone.preprocess.size
+        return self.predict(torch.zeros(1, 3, size, size, device=self.model.device)).logits
 
     def _logits(self, logits: Mapping[str, Tensor], level: str) -> Tensor:
         if level in logits:
@@ -68,6 +75,7 @@ class LoadedRun:
         order: all names of the data set, and whose child is whose.
         forgotten: level → the names that it was asked to forget and has not learned again; they stay candidates, as
             they were when the run was measured.
+        by_rows: whether the model's rows are the whole classifier.
         rows: what was measured after each session, as `utils.results.SessionResult` writes it.
     """
 
@@ -76,6 +84,7 @@ class LoadedRun:
     answers: Answers
     order: ClassOrder
     forgotten: Mapping[str, frozenset[str]]
+    by_rows: bool
     rows: Sequence[Mapping]
 
     @property
@@ -143,9 +152,9 @@ def load(folder: Path, device: str = "auto", **changes: object) -> LoadedRun:
     saved = trained(folder, config)
     built.learner.load_state_dict(saved.tensors)
     model = built.learner.model.requires_grad_(False).eval()
-    manager = built.manager
-    answers = Answers(model, manager.order)
-    return LoadedRun(folder, config, answers, manager.order, _forgotten(manager), saved.notes["results"])
+    manager, by_rows = built.manager, type(built.learner).predict is Learner.predict
+    answers = Answers(model, manager.order, None if by_rows else built.learner.predict)
+    return LoadedRun(folder, config, answers, manager.order, _forgotten(manager), by_rows, saved.notes["results"])
 
 
 def _forgotten(manager: DataManager) -> dict[str, frozenset[str]]:

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import Parameter
 
 from convs.model import Model, Output
 from data.sessions import Session
 from utils.errors import DivergenceError
+from utils.held import Held
 from utils.loop import Batch, Phase, Recipe, Stream, gather
 
 Product = Callable[[Path], None]  # writes one file or folder at the path it is given
@@ -27,10 +30,12 @@ class Learner(ABC):
 
     Attributes:
         kinds: the kinds of session it can serve.
+        keeps_images: whether it asks for images that it has kept, a few of each class.
         sees_past: whether it asks for the data of past sessions (an upper bound, no continual learner).
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"learn"})
+    keeps_images: ClassVar[bool] = False
     sees_past: ClassVar[bool] = False
 
     def __init__(self, model: Model, first: Recipe, later: Recipe, forget: Recipe | None = None):
@@ -95,6 +100,32 @@ class Learner(ABC):
         if not features.isfinite().all():
             raise DivergenceError("the model's features are no longer finite; lower the learning rate")
         return features
+
+
+def open_rows(model: Model, session: Session) -> tuple[list[Parameter], Held | None]:
+    """Rows for the classes of a learn session: appended for new ones, drawn anew for those that had been forgotten.
+
+    Returns:
+        The parameters that they are in, and what holds the rows of other classes among them, if there are such.
+    """
+    head, names = model.head("fine"), session.order.fine
+    again = [label for label in session.classes if label < len(head)]
+    for label in again:
+        model.renew("fine", label, names[label])
+    model.grow("fine", [names[label] for label in session.classes if label not in again])
+    rows = head.movable(session.classes)
+    return [parameter for parameter, mask in rows if mask.any()], Held(rows) if again else None
+
+
+def new_classes_ce(logits: Tensor, labels: Tensor, session: Session) -> Tensor:
+    """Cross-entropy over the columns of the session's classes alone, the mean over the batch.
+
+    Args:
+        logits: of all classes, [B, C].
+        labels: all of the session's classes, [B].
+        session: to learn.
+    """
+    return F.cross_entropy(logits[:, session.classes], remap(labels, session.classes))
 
 
 def remap(labels: Tensor, classes: tuple[int, ...]) -> Tensor:

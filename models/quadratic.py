@@ -1,4 +1,4 @@
-"""L2, EWC and MAS: wrong names for what goes, and every weight on a spring to where it was."""
+"""L2, EWC and MAS: new names for what comes, wrong ones for what goes, every weight on a spring to where it was."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from data.sessions import Session
+from models.learner import new_classes_ce, open_rows
 from models.replay import ReplayLearner
 from utils.loop import Batch, Phase, gradient_sums
 from utils.streams import JoinedStream, PooledStream
@@ -43,7 +44,8 @@ class QuadraticLearner(ReplayLearner):
     """CE over one shuffled set of (forget, wrong names) and (retain, true names) + λ·Σ_terms Σ_i Ω_i(θ_i − θ0_i)².
 
     The first term is made before the first request, a further one after every request: on its retained images, with
-    the weights of that moment as anchor. The anchors are earlier models, which know what has been forgotten since, and
+    the weights of that moment as anchor. To learn: CE over the new columns + the same springs, of which every session
+    leaves a term made on its own images. The anchors are earlier models, which know what has been forgotten since, and
     they stay in every checkpoint: whoever must erase takes another method.
 
     Args:
@@ -55,9 +57,10 @@ class QuadraticLearner(ReplayLearner):
         own_weight: the method's own λ.
         terms: those made so far, oldest first.
 
-    Source: as baselines of GS-LoRA, CVPR 2024, section 5.
+    Source: Kirkpatrick et al., PNAS 2017; to forget as baselines of GS-LoRA, CVPR 2024, section 5.
     """
 
+    kinds: ClassVar[frozenset[str]] = frozenset({"learn", "forget"})
     own_weight: ClassVar[float]
 
     def __init__(self, *context, reg_weight: float | None = None, online: bool = False, **options):
@@ -67,22 +70,42 @@ class QuadraticLearner(ReplayLearner):
 
     @abstractmethod
     def importance(self, session: Session) -> list[Tensor]:
-        """Ω of every parameter that moves, on the retained images of a session."""
+        """Ω of every parameter that moves, on the images of what a session wants known."""
 
     def phases(self, session: Session) -> Iterator[Phase]:
-        """One phase between two terms; an epoch is a pass over the pooled set."""
-        if not self.terms:
-            self.terms = [self._term(session)]
-        streams = {"pool": self._pool(session)}
-        yield Phase("forget", self.model, streams, partial(self.loss, session), self.part, self.forget)
+        """One phase, and a term; before the first request there is a term already."""
+        if session.kind == "learn":
+            yield self._learn(session)
+        else:
+            self.terms = self.terms or [self._term(session)]
+            yield self._unlearn(session)
         term = self._term(session)
-        self.terms = [self.terms[0] + term] if self.online else [*self.terms, term]
+        self.terms = [self.terms[0] + term] if self.online and self.terms else [*self.terms, term]
+
+    def _unlearn(self, session: Session) -> Phase:
+        """An epoch is a pass over the pooled set."""
+        streams = {"pool": self._pool(session)}
+        return Phase("forget", self.model, streams, partial(self.loss, session), self.part, self.forget)
+
+    def _learn(self, session: Session) -> Phase:
+        rows, held = open_rows(self.model, session)
+
+        def loss(batches: dict[str, Batch]) -> dict[str, Tensor]:
+            batch = batches["train"]
+            ce = {"ce": new_classes_ce(self.model(batch["image"]).logits["fine"], batch["fine"], session)}
+            return ce | ({"penalty": self._penalty()} if self.terms else {})
+
+        streams = {"train": session.stream("train")}
+        return Phase("learn", self.model, streams, loss, [*self.part, *rows], self.recipe(session), None, held)
 
     def loss(self, session: Session, batches: dict[str, Batch]) -> dict[str, Tensor]:
         """CE of the pooled batch, and the springs."""
         batch = batches["pool"]
         ce = self.ce(session, self.model(batch["image"]), batch)
-        return {"ce": ce, "penalty": self.reg_weight * sum(term(self.part) for term in self.terms)}
+        return {"ce": ce, "penalty": self._penalty()}
+
+    def _penalty(self) -> Tensor:
+        return self.reg_weight * sum(term(self.part) for term in self.terms)
 
     def _pool(self, session: Session) -> PooledStream:
         plain = session.stream("plain")
@@ -95,14 +118,14 @@ class QuadraticLearner(ReplayLearner):
     def mean_slopes(
         self, session: Session, loss: Callable[[Batch], Tensor], each: Callable[[Tensor], Tensor]
     ) -> list[Tensor]:
-        """The mean of a function of every retained example's own gradient, for every parameter that moves.
+        """The mean of a function of the gradient of every single example, for every parameter that moves.
 
         Args:
-            session: the request.
+            session: whose retained images are the examples, or all those it teaches.
             loss: takes a batch of one example.
             each: of the gradient.
         """
-        stream = session.stream("retain_plain")
+        stream = session.stream("plain" if session.kind == "learn" else "retain_plain")
         how = {"batch_size": 1, "device": self.model.device, "title": "importance", "each": each}
         return [total / len(stream) for total in gradient_sums(self.model, loss, stream, self.part, **how)]
 
@@ -140,7 +163,7 @@ class L2Learner(QuadraticLearner):
 
 
 class EWCLearner(QuadraticLearner):
-    """Ω = the mean over retained examples of (∂CE/∂θ)²: the empirical Fisher information, example by example.
+    """Ω = the mean over examples of (∂CE/∂θ)²: the empirical Fisher information, example by example.
 
     Source: Kirkpatrick et al., PNAS 2017, which has the expectation over the model's own labels; with the true ones as
     in GS-LoRA.
@@ -156,7 +179,7 @@ class EWCLearner(QuadraticLearner):
 
 
 class MASLearner(QuadraticLearner):
-    """Ω = the mean over retained examples of |∂ mean(z²)/∂θ|, the mean over the logits z; no label is asked for.
+    """Ω = the mean over examples of |∂ mean(z²)/∂θ|, the mean over the logits z; no label is asked for.
 
     Source: Aljundi et al., Memory Aware Synapses, ECCV 2018, section 4.1, which has the sum of the squares.
     """

@@ -34,7 +34,7 @@ class ReplayLearner(Learner):
         model, first, later, forget: see `Learner`.
 
     Attributes:
-        part: the parameters that move.
+        part: the parameters that move; in a learn session those of its rows do, too.
 
     Source: the protocol of Zhao et al., GS-LoRA, CVPR 2024, section 5. Its code takes the model before all requests as
     the teacher, and draws the wrong labels anew at every access, among fewer classes.
@@ -51,11 +51,16 @@ class ReplayLearner(Learner):
         return tower(self.model)
 
     def check(self, session: Session) -> None:
-        """See that the request shows retained images, and has one goal.
+        """See that a request shows retained images, and has one goal; that all classes are taught, where some are.
 
         Raises:
             ConfigError: it does not, or has not.
         """
+        if session.kind == "learn" and len(self.model.head("fine")):
+            raise ConfigError(
+                f"key 'known': session {session.index} teaches classes to a model that knows some before the stream, "
+                "which this learner cannot; choose 'adapter', or set 'known' to \"none\" and let sessions teach all"
+            )
         if session.kind == "forget" and "retain" not in session.streams:
             raise ConfigError(
                 f"key 'sessions': session {session.index} shows no image of what is to stay, which this learner "

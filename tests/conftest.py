@@ -69,11 +69,11 @@ def tiny_sessions(toymini) -> Callable:
     from data.transforms import test_transform, train_transform
     from utils.requests import LearnRequest
 
-    def cut(*counts: int, grant_past: bool = False) -> list:
+    def cut(*counts: int, **grants: bool) -> list:
         look = (64, (0.5,) * 3, (0.5,) * 3, "bilinear")
         transforms = {"train": train_transform(*look, crop_scale=(0.3, 1.0)), "test": test_transform(*look, 1.0)}
         requests = [LearnRequest(classes=count) for count in counts]
-        return DataManager(toymini, requests, shuffle=False, **transforms).sessions(grant_past=grant_past)
+        return DataManager(toymini, requests, shuffle=False, **transforms).sessions(**grants)
 
     return cut
 

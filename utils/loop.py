@@ -2,10 +2,10 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import groupby, islice
 from typing import Protocol
 
 import torch
@@ -94,11 +94,12 @@ class Phase:
         recipe: how they move.
         after_backward, after_step: called once a step at the moment their name says.
         before_epoch, after_epoch: called with the epoch's number, from 0; a resumed phase begins with the one to come.
+        rates: a factor on the learning rate of every parameter, in the order of `params`; none: 1 for all.
         tracked: tensors beside the parameters that hooks change in place, such as running averages: they are part of
             where the phase stands.
 
     Raises:
-        ValueError: there is no stream, or one without examples.
+        ValueError: there is no stream, or one without examples, or not a rate for every parameter.
     """
 
     name: str
@@ -111,10 +112,13 @@ class Phase:
     after_step: Callable[[], None] | None = None
     before_epoch: Callable[[int], None] | None = None
     after_epoch: Callable[[int], None] | None = None
+    rates: Sequence[float] = ()
     tracked: Iterable[Tensor] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "params", tuple(self.params))  # `parameters()` can be walked only once
+        if len(self.rates) not in (0, len(self.params)):
+            raise ValueError(f"phase '{self.name}' has {len(self.params)} parameters and {len(self.rates)} rates")
         object.__setattr__(self, "tracked", tuple(self.tracked))
         empty = [name for name, stream in self.streams.items() if not len(stream)]
         if empty or not self.streams:  # an empty stream could be cycled for ever
@@ -174,7 +178,7 @@ def fit(
         CheckpointError: `start` belongs to other parameters.
     """
     params = list(phase.params)
-    optimizer = _optimizer(phase.recipe, params)
+    optimizer = _optimizer(phase)
     done = _restore(start, phase, optimizer) if start else 0
     lead = next(iter(phase.streams.values()))
     steps = math.ceil(len(lead) / phase.recipe.batch_size)
@@ -299,7 +303,7 @@ def _run_epoch(phase, params, optimizer, epoch, steps, batches, pieces, bar) -> 
     for step, whole in enumerate(batches):
         rate = phase.recipe.rate(epoch, epoch * steps + step)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         terms = _step(phase, params, optimizer, whole, pieces)
         names = tuple(terms)
         history.append(torch.stack(list(terms.values())))
@@ -402,13 +406,20 @@ def _report(phase: Phase, task: int, epoch: int, means: dict[str, float]) -> Non
     )
 
 
-def _optimizer(recipe: Recipe, params: list[nn.Parameter]) -> torch.optim.Optimizer:
-    on_gpu = all(parameter.is_cuda for parameter in params)
+def _optimizer(phase: Phase) -> torch.optim.Optimizer:
+    recipe, params = phase.recipe, _groups(phase)
+    on_gpu = all(parameter.is_cuda for parameter in phase.params)
     shared = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": on_gpu or None}
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(params, momentum=recipe.momentum, **shared)
     shared |= {} if recipe.eps is None else {"eps": recipe.eps}
     return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](params, **shared)
+
+
+def _groups(phase: Phase) -> list[dict]:
+    """Neighbours with the same rate in a group, so that the places in the optimizer are those of `params`."""
+    rated = zip(phase.params, phase.rates or [1.0] * len(phase.params), strict=True)
+    return [{"params": [p for p, _ in some], "factor": rate} for rate, some in groupby(rated, key=lambda pair: pair[1])]
 
 
 def standing(phase: Phase, epoch: int, optimizer: Mapping[int, dict[str, Tensor]] | None = None) -> Progress:

@@ -6,6 +6,8 @@ ALIASES = {
     "init_epoch": "init_epochs",
     "later_epochs": "inc_epochs",
     "later_lr": "inc_lr",
+    "M": "rp_size",
+    "alpha": "subspace_weight",
     "num_workers": "workers",
     "scheduler": "schedule",
 }
@@ -20,16 +22,16 @@ SHORTHANDS = {
 
 # what belongs to methods and trainers that are not here, or is decided otherwise
 _UNUSED = """
-adapter_momentum adapter_num alpha alpha_aux attn_num_heads aug aux_factor backbone_type_cnn backbone_type_vit
-batchwise_prompt bcb_lr_scale beta beta1 beta2 boosting_epochs buffer_size c_rate_list ca_lr
-ca_storage_efficient_method ca_storage_efficient_method_choices ca_with_logit_norm calibration_term
+adapter_momentum adapter_num alpha_aux attn_num_heads aug aux_factor backbone_type_cnn backbone_type_vit
+batchwise_prompt beta beta1 beta2 boosting_epochs buffer_size c_rate_list ca_lr
+ca_storage_efficient_method ca_storage_efficient_method_choices calibration_term
 compensation_ratio compression_epochs configurations contrast_factor contrast_kd_factor crct_epochs debug decay
 down_sample_dim drop drop_path e_prompt_layer_idx ema_decay embedding_key energy_weight ensemble epc_re eq_prot
 expansion_epochs finetune_lr fisher_weighting freeze fusion_epochs g_prompt_layer_idx g_prompt_length gamma
 gamma_comp gammar_r get_original_backbone get_original_convnet global_pool head_merge_ratio head_type IL_batch_size
 infonce_kd_temp infonce_temp init_batch_size init_interpolation_factor init_lr_decay init_milestones
 init_weight_decay initializer inplace_repeat is_compress is_distributed is_student_wa is_teacher_wa kd_temp lambda
-lambda_fkd lambda_okd lambda_proto lda length logits_alignment lr lr_re lrate_decay M m m_rate_list merge_scalar
+lambda_fkd lambda_okd lambda_proto lda length logits_alignment lr lr_re lrate_decay m m_rate_list merge_scalar
 milestones mode model_postfix moni_adam n_centroids norm_term num_freeze_epochs num_views oofc ot_reg pet_cls
 pet_length predefined_key pretrained proj_hidden_dim proj_output_dim prompt_key prompt_key_init prompt_param
 prompt_pool prompt_token_num pull_constraint pull_constraint_coeff r ratio recalc_sim reduce_batch_size reg reg_term

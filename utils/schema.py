@@ -169,12 +169,18 @@ class Config(BaseModel):
     adapter_scale: Above0 = Field(0.1, description="factor on an adapter's output")
     adapter_dropout: Below1 = Field(0.1, description="dropout inside the adapters")
     adapter_towers: Literal["image", "both"] = Field("image", description="of a CLIP, which towers have adapters")
+    rp_size: Positive = Field(10_000, description="ranpac: width M of the random projection")
     scale: Above0 = Field(20.0, description="scale s of the cosine logits")
     margin: UpTo1 = Field(0.0, description="CosFace margin m; pretrain: that of its margin_head, 0: the head's own")
     ssca: StrictBool = Field(True, description="semantic shift correction of stored prototypes")
     ca: StrictBool = Field(True, description="classifier alignment by Gaussian samples")
     ca_epochs: Count = Field(5, description="epochs of classifier alignment")
     ca_samples: Positive = Field(256, description="features drawn per class and alignment epoch")
+    subspace_weight: NotNegative = Field(0.1, description="ease: weight α of the spaces of other sessions")
+    ca_with_logit_norm: Above0 | None = Field(
+        0.1, description="slca: temperature of logits of unit length in the alignment; null: logits as they are"
+    )
+    bcb_lr_scale: Level0to1 = Field(0.01, description="slca: the backbone's learning rate as a share of the rows'")
     sigma: Auto | Above0 = Field(
         4.0, description="width of the shift's kernel; auto: median distance of a feature to its class mean"
     )

@@ -46,6 +46,7 @@ def smoke(config: Config, is_clip: Callable[[str], bool]) -> Config:
         batch_size=min(config.batch_size, 16),
         warmup_steps=min(config.warmup_steps, 1),
         forget_warmup_steps=min(config.forget_warmup_steps, 1),
+        rp_size=min(config.rp_size, 500),
         checkpoint_every=1,
         workers=0,
         seed=config.seed[:1],

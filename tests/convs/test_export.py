@@ -69,7 +69,7 @@ def test_what_timm_alone_cannot_build_is_refused(name):
 
 def test_adapters_are_refused_before_anything_is_merged():
     backbone = with_lora("tiny_vit")
-    inject_adapters(backbone, 4)
+    inject_adapters(backbone.blocks, 4)
     with pytest.raises(ConfigError, match="cannot be merged"):
         make_plain(backbone, "timm")
     assert lora_places(backbone)

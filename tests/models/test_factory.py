@@ -21,7 +21,7 @@ def test_every_name_has_a_learner_and_one_line(name):
     assert LEARNERS[name][2] and "\n" not in LEARNERS[name][2]
 
 
-@pytest.mark.parametrize(("name", "hint"), [("adaptor", "did you mean 'adapter'"), ("icarl", "known: adapter, ")])
+@pytest.mark.parametrize(("name", "hint"), [("adaptor", "did you mean 'adapter'"), ("foster", "known: adapter, ")])
 def test_an_unknown_name_offers_others(name, hint):
     with pytest.raises(ConfigError, match=f"'{name}'.*{hint}"):
         learner_class(name)

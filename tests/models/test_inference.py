@@ -95,6 +95,19 @@ def test_one_level_of_names(tiny_model):
     ]
 
 
+def test_a_learner_that_classifies_otherwise_is_asked_itself(tiny_model):
+    from convs.model import Output
+    from data.sessions import ClassOrder
+
+    model = tiny_model()  # without any row
+    said = torch.tensor([[3.0, 1.0, 2.0]])
+    answers = Answers(
+        model, ClassOrder(tuple("abc"), ("x", "y"), (0, 1, 0)), lambda images: Output(images, {"fine": said})
+    )
+    assert answers.names == {"fine": ("a", "b", "c"), "coarse": ("x", "y")}
+    assert [values.tolist() for values in answers(torch.zeros(1, 3, 64, 64))[1:]] == [said.tolist(), [[3.0, 1.0]]]
+
+
 def test_mistakes(at_mixed, tmp_path):
     run = load_run(at_mixed, "cpu")
     with pytest.raises(ConfigError, match="level 'colour': 'toymini' has fine and coarse names"):

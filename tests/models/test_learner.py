@@ -1,10 +1,12 @@
 """What all learners share."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from models.finetune import FinetuneLearner
-from models.learner import remap
+from models.learner import open_rows, remap
 from utils.errors import DivergenceError
 
 
@@ -43,3 +45,17 @@ def test_features_of_spoiled_weights_are_refused(tiny_model, recipe, tiny_sessio
     learner.model.backbone.net.norm.bias[3] = float("inf")
     with pytest.raises(DivergenceError, match="no longer finite"):
         learner.features(tiny_sessions(1)[0].stream("plain"))
+
+
+def test_rows_are_opened_for_new_classes_and_renewed_for_others(tiny_model, tiny_sessions):
+    model, (first, second) = tiny_model(), tiny_sessions(2, 2)
+    (rows,), held = open_rows(model, first)
+    assert rows is model.head("fine").rows[0] and held is None and len(rows) == 2
+    before = rows.detach().clone()
+    parts, held = open_rows(model, replace(second, classes=(1, 2, 3)))
+    assert [len(part) for part in parts] == [2, 2] and len(model.head("fine")) == 4
+    assert torch.equal(rows[0], before[0]) and not torch.equal(rows[1], before[1])
+    with torch.no_grad():
+        model.head("fine").rows[0].add_(1)
+    held()
+    assert torch.equal(rows[0], before[0]) and not torch.equal(rows[1], before[1])

@@ -649,3 +649,51 @@ def test_a_loss_above_its_bound_stops_the_phase():
         DivergenceError, match=r"the loss became 3 in phase 'test', epoch 1, step 1, above 'max_loss' \(2.5\)"
     ):
         fit(phase_of(point, loss, Recipe(1, lr=0.1, max_loss=2.5)), seed=0)
+
+
+# a rate for every parameter
+
+
+class Three(nn.Module):
+    """Three numbers that all begin at 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.values = nn.ParameterList([torch.ones(1, dtype=torch.float64) for _ in range(3)])
+
+
+def rated(module, recipe):
+    def loss(batches):
+        return {"line": sum(slope * value.sum() for slope, value in zip((1, 2, 4), module.values, strict=True))}
+
+    return phase_of(module, loss, recipe, rates=[0.1, 1.0, 0.1])
+
+
+def test_rates_by_hand():
+    module = Three()
+    fit(rated(module, Recipe(epochs=1, lr=0.5, batch_size=3, momentum=0.0)), seed=0)
+    assert [value.item() for value in module.values] == pytest.approx([1 - 0.05, 1 - 1.0, 1 - 0.2])
+
+
+def test_rates_share_the_decay():
+    module = Three()
+    fit(rated(module, Recipe(epochs=1, lr=0.5, batch_size=3, momentum=0.0, weight_decay=0.5)), seed=0)
+    assert [value.item() for value in module.values] == pytest.approx([1 - 0.05 * 1.5, 1 - 0.5 * 2.5, 1 - 0.05 * 4.5])
+
+
+def test_a_phase_with_rates_goes_on_where_it_stood():
+    recipe, kept = Recipe(epochs=3, lr=0.5, batch_size=1, optimizer="adam"), []
+    whole, cut = Three(), Three()
+
+    def keep(progress: Progress) -> None:
+        state = {i: {name: torch.as_tensor(v).clone() for name, v in s.items()} for i, s in progress.optimizer.items()}
+        kept.append(replace(progress, params=[value.clone() for value in progress.params], optimizer=state))
+
+    fit(rated(whole, recipe), seed=0, after_epoch=keep)
+    fit(rated(cut, recipe), seed=0, start=kept[0])
+    assert all(torch.equal(one, other) for one, other in zip(whole.values, cut.values, strict=True))
+
+
+def test_a_rate_is_there_for_every_parameter_or_for_none():
+    with pytest.raises(ValueError, match="phase 'test' has 3 parameters and 2 rates"):
+        phase_of(Three(), lambda _: {}, Recipe(epochs=1, lr=1.0), rates=[1.0, 0.1])
