@@ -1,6 +1,7 @@
 """Sessions of made-up images, so that a benchmark can ask learners for their own steps."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -35,8 +36,13 @@ def noise(count: int, side: int, seed: int = 0) -> Tensor:
 
 def order_of(fine: int, coarse: int) -> ClassOrder:
     """So many classes, and parents that take turns; the names are ImageNet's, of one to five words."""
-    names = tuple(imagenet_names().values())
+    names = _names()
     return ClassOrder(names[:fine], names[-coarse:], tuple(label % coarse for label in range(fine)))
+
+
+@cache
+def _names() -> tuple[str, ...]:
+    return tuple(imagenet_names().values())
 
 
 def labels_of(count: int, order: ClassOrder, classes: Sequence[int]) -> dict[str, Tensor]:
