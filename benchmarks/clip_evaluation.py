@@ -39,7 +39,7 @@ class Work:
 
 SIZES = {
     "full": Work("ViT-B-16", 292, 48, 1000, 8),
-    "modest": Work("ViT-B-16", 9, 2, 32, 8),
+    "modest": Work("ViT-B-16", 4, 1, 16, 8),
     "small": Work("tiny_clip", 3, 2, 4, 2),
 }
 

@@ -16,7 +16,7 @@ class Images(TensorStream):
     """Images in memory, as streams of a session give them.
 
     Args:
-        images: [N, 3, size, size].
+        images: [N, 3, size, size], or whatever stands for images.
         labels: level → [N].
     """
 

@@ -45,7 +45,7 @@ class Work:
 
 SIZES = {
     "full": Work("ViT-B-16", 292, 48, 16),
-    "modest": Work("ViT-B-16", 36, 6, 2),
+    "modest": Work("ViT-B-16", 18, 3, 1),
     "small": Work("tiny_clip", 4, 2, 2),
 }
 
