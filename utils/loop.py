@@ -403,8 +403,7 @@ def _report(phase: Phase, task: int, epoch: int, means: dict[str, float]) -> Non
 
 
 def _optimizer(recipe: Recipe, params: list[nn.Parameter]) -> torch.optim.Optimizer:
-    on_gpu = all(parameter.is_cuda for parameter in params)
-    shared = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": on_gpu or None}
+    shared = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": True}
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(params, momentum=recipe.momentum, **shared)
     shared |= {} if recipe.eps is None else {"eps": recipe.eps}
