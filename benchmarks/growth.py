@@ -29,7 +29,7 @@ from utils.devices import choose_device
 from utils.gaussians import class_statistics, draw, median_spread, shifted_means
 from utils.loop import Recipe
 
-REPEATS = 5
+REPEATS = 3
 COLUMNS = ("what", "against", "from … to", "ms", "time ^", "peak extra MB", "memory ^", "stored MB", "stored ^")
 
 
@@ -40,7 +40,7 @@ class Sizes:
     classes: tuple[int, ...] = (10, 30, 100, 300, 1000)
     images: tuple[int, ...] = (1_000, 3_000, 10_000, 30_000, 100_000)
     sessions: tuple[int, ...] = (2, 5, 10, 20, 35, 50)  # the first one draws nothing
-    width: int = 256
+    width: int = 128
     fixed_classes: int = 50
     fixed_images: int = 2_000
     drawn: int = 64  # features of a class, an epoch

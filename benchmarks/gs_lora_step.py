@@ -41,7 +41,7 @@ class Work:
 FACE = SHAPES["face_vit_p8_d6"]
 SIZES = {
     "full": Work(FACE, 48, 100),
-    "modest": Work(FACE, 8, 100),
+    "modest": Work(FACE, 2, 100),
     "small": Work(Shape(2, dim=16, heads=2, size=16), 3, 5),
 }
 
