@@ -11,7 +11,7 @@ from benchmarks.item import Item, Target
 from utils.gaussians import ClassStatistics, class_statistics, draw
 
 # classes, features drawn of each, epochs, images a class was estimated from, width
-SIZES = {"full": (200, 256, 5, 50, 768), "modest": (4, 256, 5, 50, 768), "small": (2, 3, 2, 4, 5)}
+SIZES = {"full": (200, 256, 5, 50, 768), "modest": (20, 256, 5, 50, 768), "small": (2, 3, 2, 4, 5)}
 RIDGE = 1e-3
 SAMPLES = 20_000  # of one class, for the check
 
