@@ -56,7 +56,7 @@ class LoRA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[…, dim_in] → […, dim_out], to be added to the layer's output."""
-        return self.scale * F.linear(F.linear(x, self.A), self.B)
+        return F.linear(self.scale * F.linear(x, self.A), self.B)
 
     def weight(self) -> Tensor:
         """What it adds to the layer's weight, [dim_out, dim_in]."""

@@ -207,15 +207,16 @@ def draw(classes: Sequence[ClassStatistics], scales: Sequence[float], count: int
     Returns:
         [C · count, D], class by class, each from N(λ_c·mean, covariance).
     """
-    return torch.cat([_draw_one(item, scale, count, generator) for item, scale in zip(classes, scales, strict=True)])
+    drawn = classes[0].mean.new_empty(len(classes), count, len(classes[0].mean))
+    for item, scale, rows in zip(classes, scales, drawn, strict=True):
+        _draw_into(rows, item, scale, generator)
+    return drawn.flatten(0, 1)
 
 
-def _draw_one(item: ClassStatistics, scale: float, count: int, generator: torch.Generator) -> Tensor:
-    rank, dim = item.factor.shape
-    kind = item.factor.dtype
-    along = torch.randn(count, rank, generator=generator, dtype=kind) @ item.factor
-    around = torch.randn(count, dim, generator=generator, dtype=kind) * item.ridge**0.5
-    return scale * item.mean + along + around
+def _draw_into(rows: Tensor, item: ClassStatistics, scale: float, generator: torch.Generator) -> None:
+    """Fill [count, D] in place: class by class it stays in the processor's cache."""
+    along = torch.randn(len(rows), len(item.factor), generator=generator, dtype=item.factor.dtype)
+    rows.normal_(0, item.ridge**0.5, generator=generator).addmm_(along, item.factor).add_(scale * item.mean)
 
 
 def median_spread(features: Tensor, labels: Tensor) -> float:

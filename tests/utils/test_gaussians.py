@@ -278,6 +278,19 @@ def test_draws_stand_class_by_class_and_follow_the_generator():
     assert not torch.equal(x, draw(classes, [1.0, 0.5], 20, torch.Generator().manual_seed(3)))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_draw_is_the_mean_and_noise_along_and_around_the_factor(dtype):
+    items = [class_statistics(features(n, 6, seed=n, dtype=dtype), ridge) for n, ridge in ((3, 0.3), (9, 1e-3))]
+    found = draw(items, [0.9, 1.0], 5, torch.Generator().manual_seed(2))
+    dice, expected = torch.Generator().manual_seed(2), []
+    for item, scale in zip(items, (0.9, 1.0), strict=True):
+        along = torch.randn(5, len(item.factor), generator=dice, dtype=dtype)
+        around = torch.randn(5, 6, generator=dice, dtype=dtype)
+        expected.append(scale * item.mean + along @ item.factor + math.sqrt(item.ridge) * around)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, torch.cat(expected), rtol=1e-5 if dtype == torch.float32 else 1e-12, atol=1e-5)
+
+
 def test_without_ridge_draws_stay_in_the_span_of_the_class():
     item = replace(class_statistics(features(3, 8), 1.0), ridge=0.0)
     x = draw([item], [1.0], 50, torch.Generator().manual_seed(0)) - item.mean

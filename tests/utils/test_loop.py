@@ -151,6 +151,22 @@ def test_eps_of_adam(name, eps):
     assert 2.0 - point.w.item() == pytest.approx(moved, rel=1e-6)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_many_steps_are_those_of_torchs_plain_optimizer(name):
+    point, plain = Point(2.0, -1.0, 0.3), Point(2.0, -1.0, 0.3)
+    options = {"lr": 0.05, "weight_decay": 0.1} | ({"momentum": 0.9} if name == "sgd" else {})
+    kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+    optimizer = kind(plain.parameters(), foreach=False, fused=False, **options)
+    recipe = Recipe(epochs=4, batch_size=1, optimizer=name, schedule="constant", **options)
+    fit(phase_of(point, lambda batches: {"loss": (point.w**3).sum()}, recipe), seed=0)
+    for _ in range(4 * 3):
+        optimizer.zero_grad()
+        (plain.w**3).sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(point.w, plain.w, rtol=1e-13, atol=0)
+    assert not torch.equal(plain.w, Point(2.0, -1.0, 0.3).w)
+
+
 def test_sgd_has_no_eps():
     ends = []
     for eps in (None, 0.5):
