@@ -15,6 +15,7 @@ from data.sessions import Session
 from models.build import build
 from models.evaluation import TOP, Scores, evaluate
 from models.request_figures import Examined, Judge, examine
+from models.runs import names_of, restore
 from models.verification import similarities
 from utils import group_plots, plots, request_plots, results, tables
 from utils.atomic import write_text
@@ -23,7 +24,7 @@ from utils.config import Config, Loaded, config_hash, log_stem, resolved
 from utils.continual import task_figures
 from utils.devices import choose_device, peak_mb
 from utils.environment import describe_environment
-from utils.errors import CheckpointError, DivergenceError
+from utils.errors import DivergenceError
 from utils.lock import locked, tidy
 from utils.logs import logging_to
 from utils.loop import Phase, Progress, fit, load_progress, standing
@@ -134,12 +135,7 @@ class Run:
         saved = self.checkpoint.load_session()
         if saved is None:
             return 0
-        try:
-            self.learner.load_state_dict(saved.tensors)
-        except (ValueError, LookupError, RuntimeError) as error:
-            raise CheckpointError(
-                f"{self.checkpoint.folder}: does not fit the model ({error}); start anew without --resume"
-            ) from error
+        restore(self.learner, saved, self.sessions[0].order, self.checkpoint.folder)
         self.results.sessions = [results.SessionResult.from_json(row) for row in saved.notes["results"]]
         self.seconds_before = saved.notes["seconds"]
         return len(self.results.sessions)
@@ -179,7 +175,8 @@ class Run:
         self.results.sessions.append(self._row(session, self.examined.scores, request, time.monotonic() - started))
         for line in results.session_lines(self.results):
             log.info(line)
-        notes = {"results": [row.to_json() for row in self.results.sessions], "seconds": self._seconds()}
+        rows = [row.to_json() for row in self.results.sessions]
+        notes = {"results": rows, "seconds": self._seconds(), "names": names_of(session.order)}
         self.checkpoint.save_session(self.learner.state_dict(), notes)
         if session.kind == "forget":
             self._purge(session)

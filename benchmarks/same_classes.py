@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from models.build import build
 from models.evaluation import score
+from models.runs import restore
 from utils.checkpoint import RunCheckpoint
 from utils.config import config_hash, load_config
 from utils.errors import CheckpointError
@@ -34,7 +35,7 @@ def main(finished: Path, other: Path) -> None:
         saved = RunCheckpoint(folder, config_hash(config)).load_session()
         if saved is None or len(saved.notes["results"]) < len(ours.sessions):
             raise CheckpointError(f"{folder}: no finished run; start it with 'python main.py --config {finished}'")
-        ours.learner.load_state_dict(saved.tensors)
+        restore(ours.learner, saved, ours.manager.order, folder)
         scores = score(ours.learner, ours.sessions[-1])
         hits = topk_hits(scores.logits["fine"], scores.labels["fine"], 1)
         kept = np.isin(scores.labels["fine"], alive)

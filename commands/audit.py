@@ -14,11 +14,13 @@ from data.sessions import Session
 from models.build import Built, build
 from models.learner import Learner
 from models.request_figures import parts
-from models.runs import reopen, trained
+from models.runs import reopen, restore, trained
 from utils.atomic import write_text
+from utils.checkpoint import Saved
 from utils.config import Config
 from utils.devices import choose_device
 from utils.errors import ConfigError
+from utils.run_folder import AUDIT_FIGURES, AUDIT_PAGE
 from utils.seeds import seed_everything
 
 HELP = "audit the model of a run that forgot: erased, suppressed, or hidden in the head?"
@@ -46,21 +48,20 @@ def run(args: argparse.Namespace) -> int:
         LetheError: its data or weights are not there any more.
     """
     config, built = reopen(args.run, choose_device(args.device, strict=args.device != "auto"))
-    seed = config.seed[0]
     _check(args.run, built)
-    state = trained(args.run, config).tensors
+    saved = trained(args.run, config)
     case = _case(built)
     found: dict[str, dict[str, float]] = {}
     original = None
-    for name, learner in _models(built, config, seed, state, args.oracle):
+    for name, learner in _models(built, config, saved, args):
         log.info("auditing %s", name)
         evidence = collect(learner, *_images(built), built.general)
         original = original or evidence
         found[name] = carried_out(args.only or list(AUDITS), evidence, case, original)
     verdicts = {} if args.only else _verdicts(found)
     table = _table(found, verdicts, config)
-    write_text(args.run / "audits.json", json.dumps({"figures": found, "verdicts": verdicts}, indent=1) + "\n")
-    write_text(args.run / "audits.md", table)
+    write_text(args.run / AUDIT_FIGURES, json.dumps({"figures": found, "verdicts": verdicts}, indent=1) + "\n")
+    write_text(args.run / AUDIT_PAGE, table)
     sys.stdout.write(table)
     return 0
 
@@ -89,19 +90,20 @@ def _images(built: Built):
     return [built.manager.images(split, seen) for split in ("train", "test")]
 
 
-def _models(built: Built, config: Config, seed: int, state, oracle: str | None) -> Iterator[tuple[str, Learner]]:
+def _models(built: Built, config: Config, saved: Saved, args: argparse.Namespace) -> Iterator[tuple[str, Learner]]:
     """The original and, one after another, what is compared with it; a model is spent when the next is asked for."""
     yield ORIGINAL, built.learner
-    built.learner.load_state_dict(state)
+    restore(built.learner, saved, built.manager.order, args.run)
     yield config.model_name, built.learner
-    yield CONTROL, _served(built, config.model_copy(update={"model_name": CONTROL}), seed)
-    if oracle:
-        update = {"model_name": ORACLE, "oracle_weights": oracle}
-        yield ORACLE, _served(built, config.model_copy(update=update), seed)
+    yield CONTROL, _served(built, config.model_copy(update={"model_name": CONTROL}))
+    if args.oracle:
+        update = {"model_name": ORACLE, "oracle_weights": args.oracle}
+        yield ORACLE, _served(built, config.model_copy(update=update))
 
 
-def _served(built: Built, config: Config, seed: int) -> Learner:
+def _served(built: Built, config: Config) -> Learner:
     """A learner without training after all requests."""
+    seed = config.seed[0]
     learner = build(config, seed, built.learner.model.device).learner
     for session in built.sessions:
         seed_everything(seed, session.index, 0, "set-up")

@@ -14,6 +14,7 @@ from utils.errors import ConfigError, nearest
 from utils.formats import Best, Rows, csv_text, html_table, latex, markdown
 from utils.metrics import mean_std
 from utils.place import Place
+from utils.plain import one_line
 from utils.tables import figure_text, spread_text, title_of
 
 HELP = "compare the runs below some folders: seeds merged, the best in bold, what is missing listed"
@@ -101,7 +102,9 @@ def _check_metrics(metrics: Sequence[str], runs: Sequence[Run]) -> None:
 def _gaps(found: Comparison) -> list[str]:
     """What is not in the table although it might be."""
     every = [(row, item) for row in found.rows for item in row.runs.values()]
-    lines = [f"unfinished: {_name(row)}, seed {item.seed} ({item.folder})" for row, item in every if not item.figures]
+    lines = [
+        f"unfinished: {_name(row)}, seed {item.seed} ({item.folder})" for row, item in every if item.figures is None
+    ]
     lines += [f"missing: {_name(row)}, seed {seed}" for row in found.rows for seed in found.lacking(row)]
     return lines + [f"not counted, the same experiment and seed as another run: {item.folder}" for item in found.twins]
 
@@ -154,8 +157,11 @@ class Style:
         """All tables, each under its task, what p is, and the gaps."""
         parts = []
         for item in found:
-            parts += [self.heading.format(self.escaped(item.task)), self.table(*_cells(item, _chosen(item, metrics)))]
-        listed = "\n".join(self.item.format(self.escaped(gap)) for gap in gaps)
+            parts += [
+                self.heading.format(self.escaped(one_line(item.task))),
+                self.table(*_cells(item, _chosen(item, metrics))),
+            ]
+        listed = "\n".join(self.item.format(self.escaped(one_line(gap))) for gap in gaps)
         parts += [self.paragraph.format(self.escaped(TEST)), *([self.items.format(listed)] if gaps else [])]
         return self.page.format("\n\n".join(parts))
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from utils.card import ADAPTER_ALONE, model_card
 from utils.errors import ConfigError
 from utils.place import Place
 from utils.results import SessionResult
+from utils.run_folder import AUDIT_PAGE
 
 HELP = "write the model of a run as files that other libraries load"
 FORMATS = {
@@ -112,14 +114,16 @@ def run(args: argparse.Namespace) -> int:
 @contextmanager
 def _whole(out: Path) -> Iterator[Path]:
     """A folder that takes its place when everything is in it."""
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    out = out.absolute()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    held = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    part = held / out.name  # one level down it has the rights that any new folder has
+    part.mkdir()
     try:
         yield part
         part.replace(out)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(held, ignore_errors=True)
 
 
 def _originals(folder: Path) -> list[torch.Tensor]:
@@ -166,7 +170,7 @@ def _resize(look: Preprocess) -> int:
 
 
 def _card(loaded: LoadedRun, to: str, kinds: dict[str, str]) -> str:
-    audits = loaded.folder / "audits.md"
+    audits = loaded.folder / AUDIT_PAGE
     return model_card(
         loaded.config,
         [SessionResult.from_json(row) for row in loaded.rows],

@@ -54,4 +54,7 @@ def twin(backbone: Backbone) -> Backbone:
 def _copy(backbone: Backbone, shared: Iterable[object]) -> Backbone:
     """A copy that has some of its parts in common with the original, among them a tokenizer, which never changes."""
     kept = (*shared, getattr(backbone, "tokenizer", None))
-    return copy.deepcopy(backbone, {id(part): part for part in kept})
+    new = copy.deepcopy(backbone, {id(part): part for part in kept})
+    if backbone._compiled_call_impl is not None:  # which no copy takes along
+        new.compile()
+    return new

@@ -28,6 +28,8 @@ PILOT = {
     "pretrained_vit_b16_224_in21k_adapter": "vit_base_patch16_224.augreg_in21k",
     "vit_base_patch16_224_adapter": "vit_base_patch16_224.augreg_in21k_ft_in1k",
     "vit_base_patch16_224_in21k_adapter": "vit_base_patch16_224.augreg_in21k",
+    "vit_base_patch16_224_ease": "vit_base_patch16_224.augreg_in21k_ft_in1k",
+    "vit_base_patch16_224_in21k_ease": "vit_base_patch16_224.augreg_in21k",
 }
 
 TORCHVISION = "torchvision:"  # `torchvision:<its name>`; with the weights that it calls IMAGENET1K_V1

@@ -33,7 +33,8 @@ class EaseLearner(Learner):
         born: the session of every class, [C].
 
     Source: Zhou et al., Expandable Subspace Ensemble for Pre-Trained Model-Based Class-Incremental Learning, CVPR 2024,
-    section 4.
+    section 4. PILOT's code divides α by the number of the other spaces, and guesses anew every session from all classes
+    learned since a space came.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class EaseLearner(Learner):
     def predict(self, images: Tensor) -> Output:
         """[B, 3, size, size] → features of all spaces, and their cosines to the prototypes, the own space's in full."""
         features = self.model.backbone(images)
-        spaces = features.view(len(images), len(self.towers), -1).unbind(1)
+        spaces = features.chunk(len(self.towers), dim=1)  # no length of the batch: an export serves any
         logits = sum(
             torch.where(self.born == number, 1.0, self.alpha) * cosines(space, self.prototypes[:, number])
             for number, space in enumerate(spaces)

@@ -15,7 +15,7 @@ from data.manager import DataManager
 from data.sessions import ClassOrder
 from data.transforms import test_transform
 from models.learner import Learner
-from models.runs import reopen, trained
+from models.runs import reopen, restore, trained
 from utils.config import Config
 from utils.devices import choose_device
 from utils.errors import ConfigError, DataError
@@ -150,7 +150,7 @@ def load(folder: Path, device: str = "auto", **changes: object) -> LoadedRun:
     changes = {"compile": False, "grad_checkpointing": False} | changes
     config, built = reopen(folder, choose_device(device, strict=device != "auto"), images=False, **changes)
     saved = trained(folder, config)
-    built.learner.load_state_dict(saved.tensors)
+    restore(built.learner, saved, built.manager.order, folder)
     model = built.learner.model.requires_grad_(False).eval()
     manager, by_rows = built.manager, type(built.learner).predict is Learner.predict
     answers = Answers(model, manager.order, None if by_rows else built.learner.predict)

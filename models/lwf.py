@@ -18,6 +18,7 @@ class LwFLearner(TaughtLearner):
     """CE(forget, wrong names) + λ·KD(student ‖ teacher, retain) + λ_r·CE(retain).
 
     To learn: CE(new images, new columns) + λ·KD(student ‖ teacher, new images, old columns), with no image of the past.
+    The rows of old classes stay; in the paper they move, too.
 
     The KD has temperature 2 and no factor T²: the paper has none, and λ refers to that. It is a KL where the paper has
     a cross-entropy, which differs by the teacher's entropy and so not in its gradient.

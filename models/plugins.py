@@ -41,7 +41,7 @@ def _execute(file: Path, module: ModuleType) -> None:
     module.__file__ = str(file)
     try:
         exec(compile(file.read_bytes(), str(file), "exec"), vars(module))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{file}{_line(error, file)}: {type(error).__name__}: {error}") from error
 
 

@@ -45,8 +45,8 @@ class QuadraticLearner(ReplayLearner):
 
     The first term is made before the first request, a further one after every request: on its retained images, with
     the weights of that moment as anchor. To learn: CE over the new columns + the same springs, of which every session
-    leaves a term made on its own images. The anchors are earlier models, which know what has been forgotten since, and
-    they stay in every checkpoint: whoever must erase takes another method.
+    leaves a term made on its own images. The anchors are earlier models, which know what has been forgotten since; they
+    stay in every checkpoint, and later sessions are drawn towards them: whoever must erase takes another method.
 
     Args:
         context, options: see `ReplayLearner`.

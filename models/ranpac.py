@@ -80,9 +80,9 @@ class RanPacLearner(Learner):
         return F.relu(features @ self.projection)
 
     def predict(self, images: Tensor) -> Output:
-        """[B, 3, size, size] → features, and the regressed labels."""
+        """[B, 3, size, size] → features, and the regressed labels, 0 to 1, scaled as cosines are."""
         features = self.model.backbone(images)
-        return Output(features, {"fine": self.project(features) @ self.rows})
+        return Output(features, {"fine": self.model.scale * (self.project(features) @ self.rows)})
 
     def state_dict(self) -> dict[str, Tensor]:
         """Adapters, the projection, the regression and its solution."""

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import torch
 
+from data.sessions import ClassOrder
+from models import LEARNERS
 from models.build import Built, build
+from models.learner import Learner
 from utils.checkpoint import RunCheckpoint, Saved
 from utils.config import Config, config_hash, load_config
-from utils.errors import CheckpointError
+from utils.errors import CheckpointError, ConfigError
 from utils.place import Place
 
 
@@ -24,7 +27,39 @@ def reopen(folder: Path, device: torch.device, *, images: bool = True, **changes
         LetheError: there is no run, or its data or weights are not there any more.
     """
     config = load_config(folder / "config.json").config
+    if config.plugins and config.model_name not in LEARNERS:
+        raise ConfigError(
+            f"{folder}: '{config.model_name}' comes from a plugin, and no command executes one; from Python, call "
+            "models.plugins.load_plugins first"
+        )
     return config, build(config.model_copy(update=changes), config.seed[0], device, images=images)
+
+
+def names_of(order: ClassOrder) -> dict[str, list[str]]:
+    """The names behind the numbers in a checkpoint, level by level."""
+    return {"fine": list(order.fine), "coarse": list(order.coarse)}
+
+
+def restore(learner: Learner, saved: Saved, order: ClassOrder, folder: Path) -> None:
+    """Give a learner the state of a run.
+
+    Args:
+        learner: as it was before the first session.
+        saved: the state; its rows belong to the names noted beside it.
+        order: the names that the data set's index gives now.
+        folder: where the state was found, for messages.
+
+    Raises:
+        CheckpointError: the index has other classes by now, or the state does not fit the model.
+    """
+    if saved.notes["names"] != names_of(order):
+        raise CheckpointError(
+            f"{folder}: the data set's index has other classes now; prepare it as it was, or start anew"
+        )
+    try:
+        learner.load_state_dict(saved.tensors)
+    except (ValueError, LookupError, RuntimeError) as error:
+        raise CheckpointError(f"{folder}: does not fit the model ({error}); start anew without --resume") from error
 
 
 def trained(folder: Path, config: Config) -> Saved:

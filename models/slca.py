@@ -19,10 +19,11 @@ class SlcaLearner(AlignedLearner):
     Args:
         context, options: see `AlignedLearner`.
         bcb_lr_scale: the backbone's learning rate is this share of the rows'.
-        ca_with_logit_norm: τ of the logits H/(τ·‖H‖) in the alignment; None: logits as they are.
+        ca_with_logit_norm: τ of the logits H/(τ·‖H‖) in the alignment; None or 0: logits as they are.
 
     Source: Zhang et al., SLCA: Slow Learner with Classifier Alignment, ICCV 2023, section 4. Its code divides by the
-    mean of the norms that the logits have session by session; its rows are linear, here they are cosine rows.
+    mean of the norms that the logits have session by session, and its `ridge` is 1e-4; its rows are linear, here they
+    are cosine rows.
     """
 
     def __init__(self, *context, bcb_lr_scale: float = 0.01, ca_with_logit_norm: float | None = 0.1, **options):

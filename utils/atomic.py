@@ -19,6 +19,8 @@ def write_bytes(file: Path, content: bytes, ready: Callable[[Path], None] | None
     Raises:
         WriteError: the disk is full, the folder cannot be written, or `ready` raised it; what stood there before stays.
     """
+    if not file.name:
+        raise WriteError(f"{file}: is a folder; name a file")
     part = file.with_name(file.name + ".part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

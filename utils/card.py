@@ -1,9 +1,10 @@
 """The model card beside an exported model: what it was taught and asked to forget, how well, how to load it."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from utils.formats import markdown
-from utils.plain import finite
+from utils.plain import finite, one_line
 from utils.results import SCORES, SessionResult
 from utils.schema import Config
 from utils.tables import figure_text, title_of
@@ -43,7 +44,7 @@ def model_card(
         loading: Python that loads the model.
         notes: what else a user must know.
     """
-    source = config.weights or "the backbone's own weights"
+    source = Path(config.weights).name if config.weights else "the backbone's own weights"
     made = (
         f"`{config.convnet_type}` ({source}), changed by the learner `{config.model_name}` on the data set "
         f"`{config.dataset}`, seed {config.seed[0]}."
@@ -59,7 +60,7 @@ def model_card(
 
 def _asked(row: SessionResult) -> str:
     level = f" ({row.request.level})" if row.request else ""
-    return f"- session {row.index}: {row.kind}{level} {', '.join(row.classes)}"
+    return f"- session {row.index}: {row.kind}{level} {one_line(', '.join(row.classes))}"
 
 
 def _figures(summary: Mapping[str, float], rows: Sequence[SessionResult]) -> str:

@@ -92,8 +92,12 @@ class RunCheckpoint:
 
     @by_the_first
     def drop_earlier(self) -> None:
-        """Keep the last session's state alone: the one before it may hold what has been forgotten since."""
-        self.earlier.unlink(missing_ok=True)
+        """Keep the last session's state alone: the one before it may hold what has been forgotten since.
+
+        Where the last one is missing or damaged, that is the state which was loaded, and it stays.
+        """
+        if self.latest.exists() and not self.damage:
+            self.earlier.unlink(missing_ok=True)
 
     @by_the_first
     def save_phase(self, session: int, phase: int, progress: Progress, finished: bool) -> None:

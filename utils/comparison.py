@@ -72,11 +72,13 @@ class Comparison:
         task: what they were asked, in words.
         rows: sorted by their labels.
         twins: runs whose experiment and seed are those of another that counts.
+        levels: at which something was to be forgotten; at level fine the parents are to stay.
     """
 
     task: str
     rows: Sequence[Row]
     twins: Sequence[Run]
+    levels: frozenset[str] = frozenset({"fine"})
 
     @cached_property
     def seeds(self) -> list[int]:
@@ -89,7 +91,10 @@ class Comparison:
 
     def best(self, metric: str) -> list[Row]:
         """The rows whose mean is the best; several only where they are equal."""
-        sign = -1 if less_is_better(metric) else 1
+        if metric.startswith("forget_coarse") and "hybrid" in self.levels:
+            return []  # some parents are to go, others to stay
+        stays = metric.startswith("forget_coarse") and self.levels == {"fine"}
+        sign = -1 if less_is_better(metric) and not stays else 1
         known = [(row, list(row.values(metric).values())) for row in self.rows]
         means = [(sign * mean_std(values)[0], row) for row, values in known if values]
         return [row for mean, row in means if mean == max(mean for mean, _ in means)]
@@ -142,14 +147,23 @@ def _compared(runs: Sequence[Run], keys: Sequence[str]) -> Comparison:
     experiments: dict[tuple, dict[int, Run]] = {}
     twins = []
     for run in sorted(runs, key=lambda run: run.figures is None):  # of two the finished one counts
-        same = experiments.setdefault((*_labels(run.config, keys).items(), config_hash(run.config)), {})
+        # `repeat` or not, a stream is what it asks
+        asked = (stream_hash(run.config), config_hash(run.config.model_copy(update={"sessions": None})))
+        same = experiments.setdefault((*_labels(run.config, keys).items(), *asked), {})
         if same.setdefault(run.seed, run) is not run:
             twins.append(run)
     found = [dict(sorted(same.items())) for same in experiments.values()]
     configs = [next(iter(same.values())).config for same in found]
     columns = [*keys, *_differing(configs, keys)]
     rows = [Row(_labels(config, columns), same) for config, same in zip(configs, found, strict=True)]
-    return Comparison(_words(configs[0]), sorted(rows, key=lambda row: tuple(row.labels.values())), twins)
+    rows = sorted(rows, key=lambda row: tuple(row.labels.values()))
+    return Comparison(_words(configs[0]), rows, twins, _levels(configs[0]))
+
+
+def _levels(config: Config) -> frozenset[str]:
+    """One of a stream that forgets at several is `hybrid`, too."""
+    found = {item.level for item in expand(config.sessions or ()) if not isinstance(item, LearnRequest)}
+    return frozenset(found or {"fine"}) if len(found) < 2 else frozenset({"hybrid"})
 
 
 def _differing(configs: Sequence[Config], keys: Sequence[str]) -> list[str]:
@@ -214,4 +228,4 @@ def _class_words(classes: object) -> str:
         return " and ".join(_class_words(part) for part in (classes.fine, classes.coarse) if part)
     if isinstance(classes, tuple):
         return ", ".join(classes[:NAMED]) + (f" … ({len(classes)})" if len(classes) > NAMED else "")
-    return f"{classes} classes"
+    return f"{classes} class" + "es" * (classes != 1)

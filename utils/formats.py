@@ -38,9 +38,7 @@ def markdown(header: Sequence[str], rows: Rows, texts: int = 1) -> str:
 
 def latex(header: Sequence[str], rows: Rows, texts: int = 1) -> str:
     """A `tabular` with the rules of the package booktabs; the arguments are those of `markdown`."""
-    lines = [
-        " & ".join(_marked(cell, r"\textbf{{{}}}", _for_latex) for cell in row) + r" \\" for row in [header, *rows]
-    ]
+    lines = list(map(_latex_row, [header, *rows]))
     columns = "l" * texts + "r" * (len(header) - texts)
     whole = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
     return "\n".join([*whole, r"\end{tabular}"])
@@ -65,6 +63,12 @@ def _csv_line(cells: Sequence) -> str:
     return text.getvalue().removesuffix("\r\n") + "\n"
 
 
+def _latex_row(row: Sequence[str]) -> str:
+    text = " & ".join(_marked(cell, r"\textbf{{{}}}", _for_latex) for cell in row)
+    option = text[:1] in ("[", "*")  # that is what the end of the line above would take it for
+    return f"{'{}' if option else ''}{text} \\\\"
+
+
 def _html_row(row: Sequence[str], tag: str, texts: int) -> str:
     kinds = [""] * texts + [' class="number"'] * (len(row) - texts)
     cells = [_marked(cell, "<strong>{}</strong>", html.escape) for cell in row]
@@ -81,4 +85,4 @@ def _for_markdown(text: str) -> str:
 
 
 def _for_latex(text: str) -> str:
-    return "".join(LATEX.get(letter, letter) for letter in text)
+    return "".join(LATEX.get(letter, letter) for letter in one_line(text))

@@ -8,6 +8,7 @@ from pathlib import Path
 from utils.config import Config, config_hash, load_config, log_stem, resolved
 from utils.errors import CheckpointError, ConfigError
 from utils.processes import by_the_first
+from utils.run_folder import AUDIT_FIGURES, AUDIT_PAGE, REPORT
 from utils.schema import NO_EFFECT
 
 
@@ -46,6 +47,8 @@ class Place:
     def clear(self) -> None:
         """A new run starts here; the summary goes first: while it stands, the run counts as finished."""
         self.summary.unlink(missing_ok=True)
+        for name in (AUDIT_PAGE, AUDIT_FIGURES, REPORT):  # of the model before
+            (self.folder / name).unlink(missing_ok=True)
         self._drop_history()
 
     @by_the_first
@@ -60,9 +63,10 @@ class Place:
     def finished(self) -> dict | None:
         """The summary of a finished run, or None."""
         try:
-            return json.loads(self.summary.read_text(encoding="utf-8"))
+            found = json.loads(self.summary.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None  # one that cannot be read is written anew
+        return found if isinstance(found, dict) else None
 
 
 def find_place(config: Config, seed: int, resume: bool) -> Place:

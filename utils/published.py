@@ -7,6 +7,7 @@ ALIASES = {
     "later_epochs": "inc_epochs",
     "later_lr": "inc_lr",
     "M": "rp_size",
+    "bcb_lrscale": "bcb_lr_scale",
     "alpha": "subspace_weight",
     "num_workers": "workers",
     "scheduler": "schedule",

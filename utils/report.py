@@ -2,6 +2,7 @@
 
 import base64
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from utils.run_folder import FinishedRun
 from utils.svg import Line, line_chart
 from utils.tables import Grid
 
+# shown elsewhere, or of one machine
+UNSHOWN = {"about", "sessions", "plugins", "data_root", "index_root", "logs", "workers", "cache_gb"}
 TILES = ("accuracy_last", "accuracy_average", "forgetting", "quality", "utility", "qu", "zero_shot", "tunable_ratio")
 COMPARED = (*TILES, "wall_s")
 LEFT_OUT = (
@@ -119,7 +122,7 @@ def _asked(run: FinishedRun) -> Markup:
 
 def _command(run: FinishedRun) -> Markup | None:
     words = run.environment.get("command")
-    return element("pre", element("code", " ".join(["python", *map(str, words)]))) if words else None
+    return element("pre", element("code", shlex.join(["python", *map(str, words)]))) if words else None
 
 
 def _curves(run: FinishedRun) -> Markup:
@@ -174,7 +177,7 @@ def _summary(run: FinishedRun) -> Markup:
 
 def _settings(run: FinishedRun) -> Markup:
     """What differs from the defaults, and what it ran on."""
-    given = run.config.model_dump(mode="json", exclude_defaults=True, exclude={"about", "sessions"})
+    given = run.config.model_dump(mode="json", exclude_defaults=True, exclude=UNSHOWN)
     ran_on = {key: value for key, value in run.environment.items() if key != "command"}
     grids = {"Settings that are not the default": given, "Run on": ran_on}
     return joined(*(_pairs(title, pairs) for title, pairs in grids.items() if pairs))

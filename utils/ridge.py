@@ -46,10 +46,12 @@ class Regression:
         """(Σ h·hᵀ + λI)⁻¹ Σ h·yᵀ, [M, C].
 
         Args:
-            ridge: λ, above 0.
+            ridge: λ, above 0; raised to the rounding of the sums where it is below that, which else would decide.
         """
-        diagonal = ridge * torch.eye(len(self.gram)).to(self.gram)
-        return torch.linalg.solve(self.gram + diagonal, self.cross)
+        rounding = torch.finfo(self.gram.dtype).eps * self.gram.trace().item()
+        gram = self.gram.clone()
+        gram.diagonal().add_(max(ridge, rounding))
+        return torch.linalg.solve(gram, self.cross)
 
 
 def best_ridge(

@@ -8,7 +8,8 @@ from utils.config import Config, load_config
 from utils.errors import CheckpointError
 from utils.results import RunResults, SessionResult
 
-AUDITS = "audits.md"
+AUDIT_PAGE, AUDIT_FIGURES = "audits.md", "audits.json"
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def read_run(folder: Path) -> FinishedRun:
     sessions = _read(folder / "metrics.jsonl", _sessions)
     summary = _read(folder / "summary.json", _object)
     environment = _read(folder / "environment.json", _object) if (folder / "environment.json").is_file() else {}
-    audits = _read(folder / AUDITS, str) if (folder / AUDITS).is_file() else ""
+    audits = _read(folder / AUDIT_PAGE, str) if (folder / AUDIT_PAGE).is_file() else ""
     return FinishedRun(folder, config, RunResults(sessions), summary, environment, audits)
 
 
@@ -70,6 +71,8 @@ def _sessions(text: str) -> list[SessionResult]:
     found = [SessionResult.from_json(json.loads(line)) for line in text.splitlines()]
     if not found:
         raise ValueError("it is empty")
+    if any(row.fine is None for row in found):
+        raise ValueError("a session has no accuracies")
     return found
 
 

@@ -177,8 +177,8 @@ class Config(BaseModel):
     ca_epochs: Count = Field(5, description="epochs of classifier alignment")
     ca_samples: Positive = Field(256, description="features drawn per class and alignment epoch")
     subspace_weight: NotNegative = Field(0.1, description="ease: weight α of the spaces of other sessions")
-    ca_with_logit_norm: Above0 | None = Field(
-        0.1, description="slca: temperature of logits of unit length in the alignment; null: logits as they are"
+    ca_with_logit_norm: NotNegative | None = Field(
+        0.1, description="slca: temperature of logits of unit length in the alignment; null or 0: logits as they are"
     )
     bcb_lr_scale: Level0to1 = Field(0.01, description="slca: the backbone's learning rate as a share of the rows'")
     sigma: Auto | Above0 = Field(

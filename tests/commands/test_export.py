@@ -31,6 +31,7 @@ RUNS = {
     # two requests, merged into the weights one after the other
     "gs_lora": FORGET | SHORT | {"model_name": "gs_lora", "convnet_type": "tiny_vit", "sessions": ASKED, **ATTENTION},
     "flat": SIMPLE | {"sessions": [{"learn": 7}]},  # no row of a parent
+    "ease": SIMPLE | {"model_name": "ease", "sessions": [{"learn": 3}, {"learn": 4}], "epochs": 1},  # more than rows
 }
 EXPORTS = [
     ("lora", "open_clip"),
@@ -39,6 +40,7 @@ EXPORTS = [
     ("gs_lora", "peft"),
     ("flat", "timm"),
     ("adapter", "torchscript"),
+    ("ease", "torchscript"),
     *([] if ONNX else [("adapter", "onnx")]),
 ]
 # the code of each card, in its folder, with neither this project nor anything else beside the libraries on the path
@@ -206,3 +208,10 @@ def test_a_package_that_is_not_there_is_named(base, capsys, monkeypatch):
     assert lethe("export", place("flat"), "--to", "onnx", "--out", "new") == 2
     assert "--to onnx needs the package 'onnx'; pip install onnx onnxscript" in capsys.readouterr().err
     assert not Path("new").exists() and not Path("new.part").exists()
+
+
+def test_weights_alone_are_not_all_of_a_learner_that_classifies_otherwise(base, capsys):
+    assert lethe("export", place("ease"), "--to", "timm", "--out", "ease-timm") == 2
+    said = capsys.readouterr().err
+    assert "'ease' classifies by more than a tower and rows; choose torchscript or onnx" in said
+    assert not Path("ease-timm").exists()

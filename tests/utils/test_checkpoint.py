@@ -359,3 +359,21 @@ def test_a_figure_changed_among_the_notes_shows(tmp_path):
     assert content.count(b"91.5") == 1
     (tmp_path / "x").write_bytes(content.replace(b"91.5", b"93.5"))
     assert "its content is not what was written" in refused(lambda: read_tensors(tmp_path / "x"))
+
+
+def test_the_state_that_was_loaded_is_never_dropped(tmp_path):
+    """After a damaged last state, or a kill between the two moves, the one before it is the only one."""
+    for broken in (lambda file: file.write_bytes(file.read_bytes()[:-9]), lambda file: file.unlink()):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        first = RunCheckpoint(folder, "hash")
+        first.save_session({"w": torch.tensor([1.0])}, {"results": [1]})
+        first.save_session({"w": torch.tensor([2.0])}, {"results": [1, 2]})
+        broken(first.latest)
+        for _ in range(2):  # cut again before the next session has ended
+            again = RunCheckpoint(folder, "hash")
+            assert again.load_session().tensors["w"].tolist() == [1.0]
+            again.drop_earlier()
+        again.save_session({"w": torch.tensor([3.0])}, {"results": [1, 2]})
+        again.drop_earlier()
+        assert not again.earlier.exists()
+        assert RunCheckpoint(folder, "hash").load_session().tensors["w"].tolist() == [3.0]

@@ -102,3 +102,22 @@ def test_the_paired_test_by_its_formula():
 def test_no_test_over_two_seeds_nor_without_spread():
     assert significance({1: 1.0, 2: 2.0, 3: 3.0}, {1: 0.0, 2: 4.0}) is None
     assert significance({1: 1.0, 2: 2.0, 3: 3.0}, {1: 0.0, 2: 1.0, 3: 2.0}) is None
+
+
+def test_one_stream_written_in_two_ways_is_one_experiment():
+    streams = [{"learn": 1}, {"learn": 1}], [{"learn": 1, "repeat": 2}]
+    runs = [run(seed, {"qu": float(seed)}, sessions=stream) for seed, stream in zip((1, 2), streams, strict=True)]
+    (found,) = compare(runs, ["model_name"])
+    assert [row.values("qu") for row in found.rows] == [{1: 1.0, 2: 2.0}]
+
+
+@pytest.mark.parametrize(("level", "best"), [("fine", ["keeps"]), ("coarse", ["forgets"]), ("hybrid", [])])
+def test_the_parents_of_models_are_to_stay(level, best):
+    classes = {"fine": ["Audi A7"], "coarse": ["Seat"]} if level == "hybrid" else ["Seat"]
+    asked = {"sessions": [{"forget": {"classes": classes, "level": level}}]}
+    runs = [
+        run(1, {"forget_coarse": value}, model_name=name, **asked)
+        for name, value in {"keeps": 99.0, "forgets": 1.0}.items()
+    ]
+    (found,) = compare(runs, ["model_name"])
+    assert [row.labels["model_name"] for row in found.best("forget_coarse")] == best

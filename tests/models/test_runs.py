@@ -1,0 +1,40 @@
+"""A run's state, given back to a learner: only with the names it was trained by, only where it fits."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from data.sessions import ClassOrder
+from models.runs import names_of, restore
+from utils.checkpoint import Saved
+from utils.errors import CheckpointError
+
+ORDER = ClassOrder(("a", "b"), ("x", "y"), (0, 1))
+
+
+class Listening:
+    """A learner that notes what it is given, and has room for two numbers."""
+
+    def load_state_dict(self, state):
+        self.state = state["w"].view(2)
+
+
+def test_a_state_goes_to_a_learner_of_the_same_names():
+    learner = Listening()
+    restore(learner, Saved({"w": torch.tensor([1.0, 2.0])}, {"names": names_of(ORDER)}), ORDER, Path("run"))
+    assert learner.state.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("other", [("b", "a"), ("a", "c"), ("a", "b", "c")])
+def test_of_other_names_it_is_refused(other):
+    saved, learner = Saved({"w": torch.tensor([1.0, 2.0])}, {"names": names_of(ORDER)}), Listening()
+    with pytest.raises(CheckpointError, match="run: the data set's index has other classes than when the run was"):
+        restore(learner, saved, ClassOrder(other, ("x", "y"), (0, 1, 1)[: len(other)]), Path("run"))
+    assert not hasattr(learner, "state")
+
+
+def test_what_does_not_fit_is_one_line():
+    saved = Saved({"w": torch.zeros(3)}, {"names": names_of(ORDER)})
+    with pytest.raises(CheckpointError, match="run: does not fit the model"):
+        restore(Listening(), saved, ORDER, Path("run"))
