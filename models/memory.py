@@ -1,6 +1,6 @@
 """A few images of past classes, kept by their numbers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -43,11 +43,6 @@ class Memory:
         known = self.kept | dict(fresh)
         share = self.share(len(known))
         self.kept = {label: items[:share].clone() for label, items in known.items()}
-
-    def drop(self, classes: Iterable[int]) -> None:
-        """Let go of all images of some classes."""
-        for label in classes:
-            self.kept.pop(label, None)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The numbers, for a checkpoint."""

@@ -54,7 +54,8 @@ def restore(learner: Learner, saved: Saved, order: ClassOrder, folder: Path) -> 
     """
     if saved.notes["names"] != names_of(order):
         raise CheckpointError(
-            f"{folder}: the data set's index has other classes now; prepare it as it was, or start anew"
+            f"{folder}: the data set's index has other classes than when the run was trained; prepare it as it was, or "
+            "start anew without --resume"
         )
     try:
         learner.load_state_dict(saved.tensors)

@@ -74,7 +74,7 @@ def test_wrong_arguments(refused, words, part):
 @pytest.mark.parametrize(
     "changes, part",
     [
-        ({"model_name": "adaptor"}, "key 'model_name': no learner 'adaptor'; did you mean 'adapter'?"),
+        ({"model_name": "adaptor"}, "key 'model_name': no learner 'adaptor'; did you mean 'adapter' or"),
         ({"convnet_type": "vit_base_patch16_225"}, "'vit_base_patch16_225' is unknown to timm; did you mean 'vit_base"),
         ({"convnet_type": "ViT-B-17"}, "'ViT-B-17' is unknown to open_clip; did you mean 'ViT-B-16'"),
         ({"convnet_type": "resnet18"}, "'resnet18' has no transformer blocks; choose a ViT"),

@@ -268,9 +268,11 @@ def test_resume_after_every_moment_of_a_run(whole, tmp_path_factory):
     base, folder, _ = whole
     moments = sorted((base / "moments").iterdir())
     assert len(moments) == MOMENTS
-    for place in moments:
+    for moment in moments:
+        place = tmp_path_factory.mktemp("resumed") / moment.name
+        shutil.copytree(moment, place)
         with at_work(place, tmp_path_factory):
-            assert lethe("--config", experiment(ADAPTER), "--resume") == 0, place
+            assert lethe("--config", experiment(ADAPTER), "--resume") == 0, moment
         assert_same_run(place / only_run(place / "logs"), folder)
         assert not list(place.rglob("phase_*"))
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from scipy.stats import ttest_rel
-
 from utils.explain import shown
 from utils.metrics import mean_std
 from utils.plain import finite
@@ -117,6 +115,8 @@ def significance(one: Mapping[int, float], other: Mapping[int, float]) -> float 
         one: seed → figure.
         other: the same of another experiment.
     """
+    from scipy.stats import ttest_rel  # slow to import, and most tables have no seeds enough
+
     common = sorted(one.keys() & other.keys())
     if len(common) < PAIRS:
         return None

@@ -25,14 +25,6 @@ def test_a_fixed_memory_grows():
     assert memory.items.tolist() == [0, 1, 10, 11, 20, 21] and memory.share(100) == 2
 
 
-def test_a_class_can_be_dropped_and_leaves_nothing():
-    memory = Memory(size=6)
-    memory.keep({0: torch.tensor([1, 2]), 1: torch.tensor([3, 4]), 2: torch.tensor([5, 6])})
-    memory.drop([1, 7])
-    assert numbers(memory) == {0: [1, 2], 2: [5, 6]}
-    assert set(memory.state_dict()) == {"memory.0", "memory.2"}
-
-
 def test_what_is_let_go_of_is_no_longer_in_memory():
     source = torch.tensor([1, 2, 3, 4])
     memory = Memory(size=2)
