@@ -70,9 +70,11 @@ class Purged:
 
     def __init__(self, folder: Path):
         self.folder, self.known, self.near, self.cached = folder, {}, {}, {}
+        self.strangers: dict[int, torch.Tensor] = {}
 
     def watch(self, patch: pytest.MonkeyPatch) -> None:
         serve, purge, finish = Run._serve, Run._purge, Run._finish
+        self.strangers = {id(thing): thing for thing in tensors_in_memory()}  # what other tests have left
 
         def watched_serve(run, session):
             if session.kind == "forget":
@@ -88,6 +90,7 @@ class Purged:
 
         def watched_finish(run):
             self.cached[-1] = cached_classes(run)
+            self.strangers.clear()
             return finish(run)
 
         patch.setattr(Run, "_serve", watched_serve)
@@ -95,7 +98,8 @@ class Purged:
         patch.setattr(Run, "_finish", watched_finish)
 
     def _count(self, session) -> int:
-        return sum(near(value, self.known[session.index]) for value in tensors_in_memory())
+        ours = [value for value in tensors_in_memory() if id(value) not in self.strangers]
+        return sum(near(value, self.known[session.index]) for value in ours)
 
 
 def tensors_in_memory() -> list[torch.Tensor]:
