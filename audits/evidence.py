@@ -11,7 +11,8 @@ import torch.nn.functional as F
 
 from data.general import GeneralSet
 from models.learner import Learner
-from utils.loop import Batch, Stream, gather
+from utils.loop import Batch, Stream
+from utils.passes import gather
 
 
 @dataclass(frozen=True)

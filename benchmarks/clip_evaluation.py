@@ -16,7 +16,7 @@ from convs.model import Model
 from convs.templates import CARS
 from data.sessions import Session
 from models.evaluation import score
-from utils.loop import gather
+from utils.passes import gather
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from models.build import build
 from models.evaluation import score
-from models.runs import restore
-from utils.checkpoint import RunCheckpoint
-from utils.config import config_hash, load_config
-from utils.errors import CheckpointError
+from models.runs import reopen, restore, trained
+from utils.config import load_config
 from utils.metrics import accuracy, topk_hits
 from utils.place import find_place
 
@@ -30,12 +28,9 @@ def main(finished: Path, other: Path) -> None:
     cpu = torch.device("cpu")
     for seed in config.seed:
         alive = build(stream, seed, cpu).sessions[-1].alive
-        ours = build(config, seed, cpu)
-        folder = find_place(config, seed, resume=True).checkpoint
-        saved = RunCheckpoint(folder, config_hash(config)).load_session()
-        if saved is None or len(saved.notes["results"]) < len(ours.sessions):
-            raise CheckpointError(f"{folder}: no finished run; start it with 'python main.py --config {finished}'")
-        restore(ours.learner, saved, ours.manager.order, folder)
+        folder = find_place(config, seed, resume=True).folder
+        run, ours = reopen(folder, cpu)
+        restore(ours.learner, trained(folder, run), ours.manager.order, folder)
         scores = score(ours.learner, ours.sessions[-1])
         hits = topk_hits(scores.logits["fine"], scores.labels["fine"], 1)
         kept = np.isin(scores.labels["fine"], alive)

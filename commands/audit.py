@@ -20,6 +20,7 @@ from utils.checkpoint import Saved
 from utils.config import Config
 from utils.devices import choose_device
 from utils.errors import ConfigError
+from utils.formats import Best, Grid, markdown
 from utils.run_folder import AUDIT_FIGURES, AUDIT_PAGE
 from utils.seeds import seed_everything
 
@@ -122,13 +123,11 @@ def _verdicts(found: dict[str, dict[str, float]]) -> dict[str, str]:
 
 def _table(found: dict[str, dict[str, float]], verdicts: dict[str, str], config: Config) -> str:
     names = list(dict.fromkeys(name for figures in found.values() for name in figures))
-    lines = [f"# Audits of {config.model_name} on {config.dataset}, {config.convnet_type}, seed {config.seed[0]}", ""]
-    lines += ["| | " + " | ".join(found) + " |", "| --- |" + " ---: |" * len(found)]
-    lines += [f"| {name} | " + " | ".join(_cell(figures, name) for figures in found.values()) + " |" for name in names]
-    if verdicts:
-        lines += ["| **verdict** | " + " | ".join(verdicts[name] for name in found) + " |", ""]
-        lines += [f"- *{word}*: {meaning}" for word, meaning in VERDICTS.items()]
-    return "\n".join(lines) + "\n"
+    rows = [[name, *(_cell(figures, name) for figures in found.values())] for name in names]
+    rows += [[Best("verdict"), *(verdicts[name] for name in found)]] if verdicts else []
+    title = f"# Audits of {config.model_name} on {config.dataset}, {config.convnet_type}, seed {config.seed[0]}"
+    meanings = [f"- *{word}*: {meaning}" for word, meaning in VERDICTS.items()] if verdicts else []
+    return "\n".join([title, "", markdown(Grid(["", *found], rows)), *(["", *meanings] if meanings else [])]) + "\n"
 
 
 def _cell(figures: dict[str, float], name: str) -> str:

@@ -1,31 +1,27 @@
 """`main.py compare`: the runs below some folders in one table, seeds merged, and what is missing from it."""
 
 import argparse
-import html
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from utils.comparison import PAIRS, Comparison, Row, Run, compare, significance
 from utils.config import Config, load_config
 from utils.errors import ConfigError, nearest
-from utils.formats import Best, Rows, csv_text, html_table, latex, markdown
+from utils.formats import Best, Grid, csv_text, latex, markdown
+from utils.html import element, page, table
 from utils.metrics import mean_std
-from utils.place import Place
 from utils.plain import one_line
+from utils.run_folder import finished
 from utils.tables import figure_text, spread_text, title_of
 
 HELP = "compare the runs below some folders: seeds merged, the best in bold, what is missing listed"
 TEST = (
     f"p: two-sided paired t-test against the best over the common seeds, where there are at least {PAIRS}; not "
     "corrected for the number of rows."
-)
-STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:64rem;padding:0 1rem}table{border-collapse:"
-    "collapse;display:block;overflow-x:auto}th,td{padding:.25rem .75rem;border-bottom:1px solid #ccc;text-align:left}"
-    ".number{text-align:right;font-variant-numeric:tabular-nums}"
 )
 log = logging.getLogger("lethe")
 
@@ -81,7 +77,7 @@ def _found(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
     runs, unread = [], []
     for place in places:
         try:
-            runs.append(Run(place, load_config(place / "config.json").config, Place(place).finished()))
+            runs.append(Run(place, load_config(place / "config.json").config, finished(place)))
         except ConfigError as error:
             unread.append(f"unreadable: {error}")
     if not runs:
@@ -113,8 +109,9 @@ def _name(row: Row) -> str:
     return ", ".join(row.labels.values())
 
 
-def _cells(found: Comparison, metrics: Sequence[str]) -> tuple[list[str], list[list[str]], int]:
-    """Header and rows of a table, and how many of its columns are texts."""
+def _grid(found: Comparison, metrics: Sequence[str] | None) -> Grid:
+    """The table of a task."""
+    metrics = _chosen(found, metrics)
     keys = list(found.rows[0].labels)
     header = [*keys, "seeds", *(title for name in metrics for title in (title_of(name), "p"))]
     rows = [[*row.labels.values(), _seeds(row)] for row in found.rows]
@@ -122,7 +119,7 @@ def _cells(found: Comparison, metrics: Sequence[str]) -> tuple[list[str], list[l
         best = found.best(name)
         for cells, row in zip(rows, found.rows, strict=True):
             cells += _measured(row, name, best)
-    return header, rows, len(keys)
+    return Grid(header, rows, texts=len(keys))
 
 
 def _seeds(row: Row) -> str:
@@ -143,27 +140,25 @@ def _p(row: Row, name: str, best: Sequence[Row]) -> float | None:
 
 @dataclass(frozen=True)
 class Style:
-    """How a page of tables is written: a table, what stands above it, a paragraph, a list, and the page around all."""
+    """How tables are written as text: a table, and what stands before its title, before a line and before a gap."""
 
-    table: Callable[[Sequence[str], Rows, int], str]
+    table: Callable[[Grid], str]
     heading: str
-    paragraph: str
-    item: str
-    items: str = "{}"
-    page: str = "{}\n"
-    escaped: Callable[[str], str] = str
+    line: str
+    gap: str
 
     def write(self, found: Sequence[Comparison], metrics: Sequence[str] | None, gaps: Sequence[str]) -> str:
         """All tables, each under its task, what p is, and the gaps."""
-        parts = []
-        for item in found:
-            parts += [
-                self.heading.format(self.escaped(one_line(item.task))),
-                self.table(*_cells(item, _chosen(item, metrics))),
-            ]
-        listed = "\n".join(self.item.format(self.escaped(one_line(gap))) for gap in gaps)
-        parts += [self.paragraph.format(self.escaped(TEST)), *([self.items.format(listed)] if gaps else [])]
-        return self.page.format("\n\n".join(parts))
+        tables = [(self.heading + one_line(item.task), self.table(_grid(item, metrics))) for item in found]
+        listed = "\n".join(self.gap + one_line(gap) for gap in gaps)
+        return "\n\n".join([*chain(*tables), self.line + TEST, *([listed] if gaps else [])]) + "\n"
+
+
+def _html(found: Sequence[Comparison], metrics: Sequence[str] | None, gaps: Sequence[str]) -> str:
+    """The same as a page."""
+    tables = [part for item in found for part in (element("h2", item.task), table(_grid(item, metrics)))]
+    listed = element("ul", *(element("li", gap) for gap in gaps)) if gaps else None
+    return page("Lethe: runs compared", *tables, element("p", TEST), listed)
 
 
 def _chosen(found: Comparison, metrics: Sequence[str] | None) -> Sequence[str]:
@@ -187,20 +182,9 @@ def _csv_figures(found: Comparison, name: str, row: Row) -> dict:
     return own | {"best": int(row in best), "p": _p(row, name, best)}
 
 
-DOCUMENT = (
-    f'<!doctype html>\n<html lang="en"><meta charset="utf-8">\n<title>Runs compared</title>\n<style>{STYLE}</style>\n'
-)
 FORMATS = {
-    "md": Style(markdown, "## {}", "{}", "- {}").write,
-    "latex": Style(latex, "% {}", "% {}", "% {}").write,
-    "html": Style(
-        html_table,
-        "<h2>{}</h2>",
-        "<p>{}</p>",
-        "<li>{}</li>",
-        "<ul>\n{}\n</ul>",
-        DOCUMENT.replace("{", "{{").replace("}", "}}") + "{}\n</html>\n",
-        html.escape,
-    ).write,
+    "md": Style(markdown, heading="## ", line="", gap="- ").write,
+    "latex": Style(latex, heading="% ", line="% ", gap="% ").write,
+    "html": _html,
     "csv": _csv,
 }

@@ -21,9 +21,8 @@ from models.runs import reopen
 from utils.atomic import write_text
 from utils.card import ADAPTER_ALONE, model_card
 from utils.errors import ConfigError
-from utils.place import Place
 from utils.results import SessionResult
-from utils.run_folder import AUDIT_PAGE
+from utils.run_folder import AUDIT_PAGE, finished
 
 HELP = "write the model of a run as files that other libraries load"
 FORMATS = {
@@ -174,7 +173,7 @@ def _card(loaded: LoadedRun, to: str, kinds: dict[str, str]) -> str:
     return model_card(
         loaded.config,
         [SessionResult.from_json(row) for row in loaded.rows],
-        Place(loaded.folder).finished(),
+        finished(loaded.folder),
         audits=audits.read_text(encoding="utf-8") if audits.exists() else "",
         inputs=_inputs(loaded.model.backbone.preprocess),
         loading=_loading(loaded.answers, to, kinds),

@@ -11,7 +11,6 @@ from convs.heads import cosines
 from convs.model import ROW_STD, Model
 from data.sessions import Session
 from models.learner import remap
-from utils.errors import ConfigError
 from utils.loop import Batch, Phase, Recipe
 
 
@@ -36,17 +35,3 @@ def adaptation(
         return {"ce": F.cross_entropy(logits, remap(batch["fine"], session.classes))}
 
     return Phase("adapt", model, {"train": session.stream("train")}, loss, [*moving, rows], recipe)
-
-
-def check_taught(session: Session) -> None:
-    """For learners that know a class by its images alone: see that none is known without.
-
-    Raises:
-        ConfigError: the stream starts with classes that no session taught.
-    """
-    untaught = set(session.seen) - set(session.classes) if session.index == 0 else ()
-    if untaught:
-        raise ConfigError(
-            f"key 'known': '{session.order.fine[min(untaught)]}' is known before the stream, and this learner knows "
-            "classes only by images that it was shown; set 'known' to \"none\" and let sessions teach them"
-        )

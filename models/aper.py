@@ -1,6 +1,7 @@
 """APER: a backbone adapted in the first session, beside itself as it was; class means as the classifier."""
 
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 from torch import nn
 
@@ -8,7 +9,7 @@ from convs.adapter import inject_adapters
 from convs.backbone import Backbone
 from convs.ensemble import Ensemble, copied, twin
 from data.sessions import Session
-from models.adaptation import adaptation, check_taught
+from models.adaptation import adaptation
 from models.simplecil import SimpleCilLearner
 from models.tuning import tower
 from utils.loop import Phase
@@ -28,6 +29,7 @@ class AperLearner(SimpleCilLearner):
     are All You Need, IJCV 2024, section 4.2 (ADAM, later named APER).
     """
 
+    needs_images: ClassVar[bool] = True
     adapted: Backbone
     moving: list[nn.Parameter]
 
@@ -36,10 +38,6 @@ class AperLearner(SimpleCilLearner):
         self.adapted, self.moving = adapted, list(moving)
         self.model.backbone = Ensemble((pretrained, adapted))
         self.model.reset_heads()
-
-    def check(self, session: Session) -> None:
-        """See that no class is known without images."""
-        check_taught(session)
 
     def phases(self, session: Session) -> Iterator[Phase]:
         """Adapt in the first session; then class means."""

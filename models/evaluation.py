@@ -11,8 +11,8 @@ from data.sessions import ClassOrder, Session
 from models.learner import Learner
 from models.wording import ensemble_rows
 from utils.errors import DivergenceError
-from utils.loop import gather
 from utils.metrics import accuracy, group_accuracy, topk_hits
+from utils.passes import gather
 from utils.results import LevelResult
 
 TOP = 5

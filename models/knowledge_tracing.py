@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convs.clip import ClipBackbone
-from convs.model import LEVELS, Model
+from convs.model import LEVELS
 from data.sessions import Session
 from models.adapter import AdapterLearner, moved
 from models.exemplars import check_rivals, exemplar_fields, original_fields, request_fields, request_terms
@@ -17,7 +17,7 @@ from models.unlearn_losses import build_loss
 from models.wording import Rows, Wording, ensemble_rows, reword
 from utils.gaussians import ClassStatistics, cross_modal_statistics, pooled_factor, text_error
 from utils.held import Held
-from utils.loop import Batch, Phase, Recipe
+from utils.loop import Batch, Phase
 from utils.losses import relative_drift, without_direction
 from utils.streams import DrawnStream, JoinedStream
 
@@ -28,14 +28,14 @@ class KnowledgeTracingLearner(AdapterLearner):
     """Learn as SSIAT does; forget by adapters, correct what is retained, realign, erase.
 
     Args:
-        model, first, later, forget: see `Learner`.
+        context, options: see `AdapterLearner`. `ssca` also turns the correction in forget sessions, `ca` the
+            realignment.
         unlearn_loss: name of the loss on the exemplars, see `build_loss`.
         kl_fine, kl_coarse, npo_beta, margin_fine, margin_coarse: its settings; None is its own default.
         feature_weight: of how far the exemplars' features move, see `relative_drift`. The KLs leave directions free in
             which no known name lies, and other classes may drift along them.
         name_weight: where the text tower has adapters, of how far the names to keep move. Of what is to be kept there
             is no image, but there are the names.
-        options: see `AdapterLearner`. `ssca` also turns the correction in forget sessions, `ca` the realignment.
 
     Source: ours; the losses are those of Tan & Gong, Knowledge-Tracing Unlearning, 2025, the learn sessions those of
     SSIAT, CVPR 2024.
@@ -45,11 +45,7 @@ class KnowledgeTracingLearner(AdapterLearner):
 
     def __init__(
         self,
-        model: Model,
-        first: Recipe,
-        later: Recipe,
-        forget: Recipe | None = None,
-        *,
+        *context,
         unlearn_loss: str = "hinge",
         kl_fine: float | None = None,
         kl_coarse: float | None = None,
@@ -60,7 +56,7 @@ class KnowledgeTracingLearner(AdapterLearner):
         name_weight: float = 10.0,
         **options,
     ):
-        super().__init__(model, first, later, forget, **options)
+        super().__init__(*context, **options)
         self.feature_weight, self.name_weight = feature_weight, name_weight
         margins = {"margin_fine": margin_fine, "margin_coarse": margin_coarse}
         self.rule = build_loss(unlearn_loss, kl_fine=kl_fine, kl_coarse=kl_coarse, npo_beta=npo_beta, **margins)

@@ -12,9 +12,10 @@ from torch.nn import Parameter
 
 from convs.model import Model, Output
 from data.sessions import Session
-from utils.errors import DivergenceError
+from utils.errors import ConfigError, DivergenceError
 from utils.held import Held
-from utils.loop import Batch, Phase, Recipe, Stream, gather
+from utils.loop import Batch, Phase, Recipe, Stream
+from utils.passes import gather
 
 Product = Callable[[Path], None]  # writes one file or folder at the path it is given
 
@@ -31,11 +32,13 @@ class Learner(ABC):
     Attributes:
         kinds: the kinds of session it can serve.
         keeps_images: whether it asks for images that it has kept, a few of each class.
+        needs_images: whether it knows a class by its images alone, so that none may be known before the stream.
         sees_past: whether it asks for the data of past sessions (an upper bound, no continual learner).
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"learn"})
     keeps_images: ClassVar[bool] = False
+    needs_images: ClassVar[bool] = False
     sees_past: ClassVar[bool] = False
 
     def __init__(self, model: Model, first: Recipe, later: Recipe, forget: Recipe | None = None):
@@ -55,7 +58,8 @@ class Learner(ABC):
         Raises:
             ConfigError: it cannot.
         """
-        return
+        if self.needs_images:
+            check_taught(session)
 
     def predict(self, images: Tensor) -> Output:
         """[B, 3, size, size] → features and logits over all classes seen, in label order."""
@@ -131,3 +135,17 @@ def new_classes_ce(logits: Tensor, labels: Tensor, session: Session) -> Tensor:
 def remap(labels: Tensor, classes: tuple[int, ...]) -> Tensor:
     """Labels as positions in `classes`, which must hold them all and be ascending."""
     return torch.searchsorted(torch.tensor(classes, device=labels.device), labels)
+
+
+def check_taught(session: Session) -> None:
+    """See that no class is known without images.
+
+    Raises:
+        ConfigError: the stream starts with classes that no session taught.
+    """
+    untaught = set(session.seen) - set(session.classes) if session.index == 0 else ()
+    if untaught:
+        raise ConfigError(
+            f"key 'known': '{session.order.fine[min(untaught)]}' is known before the stream, and this learner knows "
+            "classes only by images that it was shown; set 'known' to \"none\" and let sessions teach them"
+        )

@@ -12,8 +12,9 @@ from convs.backbone import Backbone
 from convs.model import freeze
 from data.sessions import Session
 from models.replay import PLAIN, ReplayLearner
-from utils.loop import Batch, Phase, gather
+from utils.loop import Batch, Phase
 from utils.losses import distillation
+from utils.passes import gather
 from utils.streams import JoinedStream
 
 # the settings that GS-LoRA's baselines were run with

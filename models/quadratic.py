@@ -12,7 +12,8 @@ from torch import Tensor
 from data.sessions import Session
 from models.learner import new_classes_ce, open_rows
 from models.replay import ReplayLearner
-from utils.loop import Batch, Phase, gradient_sums
+from utils.loop import Batch, Phase
+from utils.passes import gradient_sums
 from utils.streams import JoinedStream, PooledStream
 
 PREFIX = "terms."

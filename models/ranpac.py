@@ -1,6 +1,7 @@
 """RanPAC: features blown up by a random projection, and prototypes decorrelated by ridge regression."""
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ from torch import Tensor
 from convs.adapter import inject_adapters
 from convs.model import Model, Output, freeze
 from data.sessions import Session
-from models.adaptation import adaptation, check_taught
+from models.adaptation import adaptation
 from models.learner import Learner, remap
 from utils.loop import Phase, Recipe
 from utils.ridge import Regression, best_ridge
@@ -37,6 +38,8 @@ class RanPacLearner(Learner):
     algorithm 1.
     """
 
+    needs_images: ClassVar[bool] = True
+
     def __init__(
         self,
         model: Model,
@@ -55,10 +58,6 @@ class RanPacLearner(Learner):
         self.projection = torch.randn(model.backbone.dim, rp_size).to(model.device)
         self.regression = Regression.of_nothing(rp_size, model.device)
         self.rows = torch.empty(rp_size, 0, device=model.device)
-
-    def check(self, session: Session) -> None:
-        """See that no class is known without images."""
-        check_taught(session)
 
     def phases(self, session: Session) -> Iterator[Phase]:
         """Adapt in the first session; then one pass over the images."""

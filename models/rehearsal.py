@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data.sessions import Session
-from models.adaptation import check_taught
 from models.learner import Learner
 from models.memory import Memory
 from utils.errors import ConfigError
@@ -30,6 +29,7 @@ class RehearsalLearner(Learner):
     Source: the `replay` baseline of PyCIL (Zhou et al., SCIS 2023).
     """
 
+    needs_images: ClassVar[bool] = True
     keeps_images: ClassVar[bool] = True
 
     def __init__(
@@ -49,7 +49,7 @@ class RehearsalLearner(Learner):
         Raises:
             ConfigError: it has not.
         """
-        check_taught(session)
+        super().check(session)
         if not self.memory.share(len(session.seen)):
             key = "memory_per_class" if self.memory.fixed else "memory_size"
             raise ConfigError(

@@ -10,7 +10,8 @@ from convs.model import LEVELS
 from data.sessions import Session
 from models.unlearner import Unlearner
 from utils.held import Held, top_share
-from utils.loop import Batch, Phase, Stream, gradient_sums
+from utils.loop import Batch, Phase, Stream
+from utils.passes import gradient_sums
 
 
 class RelabelingLearner(Unlearner):

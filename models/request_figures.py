@@ -16,8 +16,9 @@ from data.sessions import Session
 from models.evaluation import Scores, score
 from models.learner import Learner
 from utils.answers import answers, said
-from utils.loop import Batch, gather
+from utils.loop import Batch
 from utils.metrics import accuracy, topk_hits
+from utils.passes import gather
 from utils.results import ClassChange, RequestResult
 from utils.unlearning import calibration_error, harmonic, quality, utility
 

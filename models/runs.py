@@ -9,9 +9,9 @@ from models import LEARNERS
 from models.build import Built, build
 from models.learner import Learner
 from utils.checkpoint import RunCheckpoint, Saved
-from utils.config import Config, config_hash, load_config
+from utils.config import Config, config_hash
 from utils.errors import CheckpointError, ConfigError
-from utils.place import Place
+from utils.run_folder import config_of
 
 
 def reopen(folder: Path, device: torch.device, *, images: bool = True, **changes: object) -> tuple[Config, Built]:
@@ -26,7 +26,7 @@ def reopen(folder: Path, device: torch.device, *, images: bool = True, **changes
     Raises:
         LetheError: there is no run, or its data or weights are not there any more.
     """
-    config = load_config(folder / "config.json").config
+    config = config_of(folder)
     if config.plugins and config.model_name not in LEARNERS:
         raise ConfigError(
             f"{folder}: '{config.model_name}' comes from a plugin, and no command executes one; from Python, call "
@@ -70,6 +70,6 @@ def trained(folder: Path, config: Config) -> Saved:
         CheckpointError: the run is not finished, or its checkpoint is damaged.
     """
     saved = RunCheckpoint(folder / "checkpoint", config_hash(config)).load_session()
-    if saved is None or Place(folder).finished() is None:
+    if saved is None:
         raise CheckpointError(f"{folder}: no finished run is here; finish it with --resume first")
     return saved

@@ -1,12 +1,12 @@
 """SLCA: a slow learner of features under a fast one of rows, which are aligned on drawn features."""
 
 from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from data.sessions import Session
-from models.adaptation import check_taught
 from models.alignment import AlignedLearner
 from models.learner import new_classes_ce
 from models.tuning import tower
@@ -26,14 +26,12 @@ class SlcaLearner(AlignedLearner):
     are cosine rows.
     """
 
+    needs_images: ClassVar[bool] = True
+
     def __init__(self, *context, bcb_lr_scale: float = 0.01, ca_with_logit_norm: float | None = 0.1, **options):
         super().__init__(*context, **options)
         self.slowness, self.temperature = bcb_lr_scale, ca_with_logit_norm
         self.slow = tower(self.model)
-
-    def check(self, session: Session) -> None:
-        """See that no class is known without images."""
-        check_taught(session)
 
     def phases(self, session: Session) -> Iterator[Phase]:
         """Adapt; then remember and align."""

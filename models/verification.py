@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from data.pairs import Pairs
 from models.learner import Learner
 from utils.errors import DivergenceError
-from utils.loop import gather
+from utils.passes import gather
 
 
 def similarities(learner: Learner, pairs: Pairs) -> np.ndarray:

@@ -25,6 +25,7 @@ MAY_IMPORT = {
 HEAVY = {"torch", "torchvision", "timm", "open_clip", "matplotlib", "scipy", "sklearn"}
 LIGHT = (
     "main.py",
+    "commands/compare.py",
     "commands/report.py",
     "utils/config.py",
     "utils/errors.py",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from utils.formats import markdown
+from utils.formats import Grid, markdown
 from utils.plain import finite, one_line
 from utils.results import SCORES, SessionResult
 from utils.schema import Config
@@ -68,7 +68,7 @@ def _figures(summary: Mapping[str, float], rows: Sequence[SessionResult]) -> str
     shown = {*SHOWN, *(["forgetting"] if learnt > 1 else [])}  # by learning; a request's is measured otherwise
     names = [name for name in summary if f"{name}_before" in summary or name in shown]
     cells = [[title_of(name), _before(name, summary), figure_text(name, summary[name])] for name in names]
-    return markdown(["figure", "before", "after"], [row for row in cells if row[2] != "–"])
+    return markdown(Grid(["figure", "before", "after"], [row for row in cells if row[2] != "–"]))
 
 
 def _before(name: str, summary: Mapping[str, float]) -> str:

@@ -1,14 +1,13 @@
-"""Tables of text as markdown, LaTeX, HTML and csv, each with its own characters escaped."""
+"""Tables of text as markdown, LaTeX and csv, each with its own characters escaped."""
 
 import csv
-import html
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from utils.plain import one_line
 
-Rows = Iterable[Sequence[str]]
 LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -23,31 +22,34 @@ class Best(str):
     """The text of a cell that is to be bold."""
 
 
-def markdown(header: Sequence[str], rows: Rows, texts: int = 1) -> str:
-    """A table of GitHub's markdown.
+@dataclass(frozen=True)
+class Grid:
+    """A table of text, for any page.
 
-    Args:
-        header: a cell for each column.
-        rows: as long each; a `Best` cell is bold.
-        texts: so many of the first columns are aligned left, the others right.
+    Attributes:
+        header: what stands above the columns.
+        rows: the cells, each row as long as the header; a `Best` one is bold.
+        texts: so many columns, from the left, hold words; the others hold figures.
     """
-    rows = [[_marked(cell, "**{}**", _for_markdown) for cell in row] for row in [header, *rows]]
-    lines = [rows[0], ["---"] * texts + ["---:"] * (len(header) - texts), *rows[1:]]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    texts: int = 1
 
 
-def latex(header: Sequence[str], rows: Rows, texts: int = 1) -> str:
-    """A `tabular` with the rules of the package booktabs; the arguments are those of `markdown`."""
-    lines = list(map(_latex_row, [header, *rows]))
-    columns = "l" * texts + "r" * (len(header) - texts)
-    whole = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+def markdown(grid: Grid) -> str:
+    """A table of GitHub's markdown, words aligned left and figures right."""
+    header, *rows = ([_marked(cell, "**{}**", _for_markdown) for cell in row] for row in [grid.header, *grid.rows])
+    rule = ["---"] * grid.texts + ["---:"] * (len(header) - grid.texts)
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, rule, *rows])
+
+
+def latex(grid: Grid) -> str:
+    """A `tabular` with the rules of the package booktabs."""
+    head, *rows = map(_latex_row, [grid.header, *grid.rows])
+    columns = "l" * grid.texts + "r" * (len(grid.header) - grid.texts)
+    whole = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *rows, r"\bottomrule"]
     return "\n".join([*whole, r"\end{tabular}"])
-
-
-def html_table(header: Sequence[str], rows: Rows, texts: int = 1) -> str:
-    """A `<table>`; the arguments are those of `markdown`, the columns that are no texts have the class `number`."""
-    lines = [_html_row(header, "th", texts), *(_html_row(row, "td", texts) for row in rows)]
-    return "<table>\n" + "\n".join(lines) + "\n</table>"
 
 
 def csv_text(rows: Sequence[Mapping]) -> str:
@@ -67,12 +69,6 @@ def _latex_row(row: Sequence[str]) -> str:
     text = " & ".join(_marked(cell, r"\textbf{{{}}}", _for_latex) for cell in row)
     option = text[:1] in ("[", "*")  # that is what the end of the line above would take it for
     return f"{'{}' if option else ''}{text} \\\\"
-
-
-def _html_row(row: Sequence[str], tag: str, texts: int) -> str:
-    kinds = [""] * texts + [' class="number"'] * (len(row) - texts)
-    cells = [_marked(cell, "<strong>{}</strong>", html.escape) for cell in row]
-    return "<tr>" + "".join(f"<{tag}{kind}>{cell}</{tag}>" for kind, cell in zip(kinds, cells, strict=True)) + "</tr>"
 
 
 def _marked(cell: str, bold: str, escaped: Callable[[str], str]) -> str:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.tables import Grid
+from utils.formats import Best, Grid
 
 VOID = {"br", "hr", "img", "meta"}
 # what HTML cannot hold, not even escaped: control characters, and halves of a surrogate pair
@@ -20,8 +20,11 @@ class Markup(str):
 
 
 def escape(text: object) -> Markup:
-    """Any text, harmless as content and within quotes; markup stays as it is."""
-    return text if isinstance(text, Markup) else Markup(html.escape(FORBIDDEN.sub("\ufffd", str(text))))
+    """Any text, harmless as content and within quotes; markup stays as it is, what is `Best` is bold."""
+    if isinstance(text, Markup):
+        return text
+    found = Markup(html.escape(FORBIDDEN.sub("\ufffd", str(text))))
+    return Markup(f"<strong>{found}</strong>") if isinstance(text, Best) else found
 
 
 def element(tag: str, *content: object, **attributes: object) -> Markup:

@@ -2,8 +2,8 @@
 
 import re
 
+from utils.formats import Grid
 from utils.html import Markup, element, escape, joined, table
-from utils.tables import Grid
 
 INLINE = ((r"\*\*(.+?)\*\*", "b"), (r"\*(.+?)\*", "i"), (r"`(.+?)`", "code"))
 

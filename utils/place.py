@@ -1,6 +1,5 @@
 """Where a run leaves its files, and what stands there already."""
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from utils.config import Config, config_hash, load_config, log_stem, resolved
 from utils.errors import CheckpointError, ConfigError
 from utils.processes import by_the_first
-from utils.run_folder import AUDIT_FIGURES, AUDIT_PAGE, REPORT
+from utils.run_folder import AUDIT_FIGURES, AUDIT_PAGE, REPORT, SUMMARY, finished
 from utils.schema import NO_EFFECT
 
 
@@ -31,7 +30,7 @@ class Place:
     @property
     def summary(self) -> Path:
         """The flat figures; while this file stands, the run counts as finished."""
-        return self.folder / "summary.json"
+        return self.folder / SUMMARY
 
     @property
     def checkpoint(self) -> Path:
@@ -62,11 +61,7 @@ class Place:
 
     def finished(self) -> dict | None:
         """The summary of a finished run, or None."""
-        try:
-            found = json.loads(self.summary.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            return None  # one that cannot be read is written anew
-        return found if isinstance(found, dict) else None
+        return finished(self.folder)
 
 
 def find_place(config: Config, seed: int, resume: bool) -> Place:

@@ -135,3 +135,8 @@ def in_order(batches: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
     dist.all_gather_object(everyone, list(batches))
     rows = zip(zip(*everyone, strict=True), sizes, strict=True)
     return torch.cat([part for parts, size in rows for part in (parts if size >= len(parts) else parts[:1])])
+
+
+def shown_by_the_first() -> dict[str, bool | None]:
+    """Settings of a progress bar: one for all processes, and only on a terminal."""
+    return {"disable": None if first() else True, "leave": False}

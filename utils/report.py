@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils import tables
+from utils.formats import Grid
 from utils.group_plots import norms
 from utils.html import Markup, element, joined, names, page, table
 from utils.markdown import markup
@@ -14,7 +15,6 @@ from utils.plain import finite
 from utils.request_report import request_part
 from utils.run_folder import FinishedRun
 from utils.svg import Line, line_chart
-from utils.tables import Grid
 
 # shown elsewhere, or of one machine
 UNSHOWN = {"about", "sessions", "plugins", "data_root", "index_root", "logs", "workers", "cache_gb"}

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from utils import tables
+from utils.formats import Grid
 from utils.html import Markup, element, joined, name, names, table
 from utils.plain import finite
 from utils.results import REQUEST_FIGURES, SCORES, ClassChange, RequestResult, SessionResult
-from utils.tables import Grid
 
 # a figure of the bars → the role whose colour it has
 BARS = {

@@ -10,6 +10,7 @@ from utils.results import RunResults, SessionResult
 
 AUDIT_PAGE, AUDIT_FIGURES = "audits.md", "audits.json"
 REPORT = "report.html"
+SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,34 @@ def read_run(folder: Path) -> FinishedRun:
         CheckpointError: the folder holds no run, none that is finished, or one whose files are damaged.
         ConfigError: its `config.json` is not one of this version.
     """
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{folder}: no run is here; give a folder that holds a config.json, such as logs/…/RUN")
-    if not (folder / "summary.json").is_file():
-        raise CheckpointError(f"{folder}: the run is not finished; finish it with --resume first")
-    config = load_config(folder / "config.json").config
+    config = config_of(folder)
     sessions = _read(folder / "metrics.jsonl", _sessions)
-    summary = _read(folder / "summary.json", _object)
+    summary = _read(folder / SUMMARY, _object)
     environment = _read(folder / "environment.json", _object) if (folder / "environment.json").is_file() else {}
     audits = _read(folder / AUDIT_PAGE, str) if (folder / AUDIT_PAGE).is_file() else ""
     return FinishedRun(folder, config, RunResults(sessions), summary, environment, audits)
+
+
+def config_of(folder: Path) -> Config:
+    """The config of a finished run.
+
+    Raises:
+        CheckpointError: the folder holds no run, or none that is finished.
+        ConfigError: its `config.json` is not one of this version.
+    """
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{folder}: no run is here; give a folder that holds a config.json, such as logs/…/RUN")
+    if not (folder / SUMMARY).is_file():
+        raise CheckpointError(f"{folder}: the run is not finished; finish it with --resume first")
+    return load_config(folder / "config.json").config
+
+
+def finished(folder: Path) -> dict | None:
+    """The summary of a finished run, or None."""
+    try:
+        return _object((folder / SUMMARY).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None  # one that cannot be read is written anew
 
 
 def _sessions(text: str) -> list[SessionResult]:

@@ -1,13 +1,13 @@
 """The files that a run leaves of its figures: csv, jsonl, markdown and the flat `summary.json`; the table of seeds."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from utils import metrics
 from utils.atomic import write_text
 from utils.continual import TASK_FIGURES
-from utils.formats import csv_text, markdown
+from utils.formats import Grid, csv_text, markdown
 from utils.plain import dumps, finite, one_line, plain
 from utils.results import LEVELS, REQUEST_FIGURES, SCORES, RequestResult, RunResults, SessionResult
 
@@ -33,21 +33,6 @@ HEADINGS = (
 BY_TASK = "Task by task; Drop and H against the model before the first request"
 FEW_CLASSES = "all classes count where there are fewer than five."
 WORST = 5  # as many of the most damaged classes are shown
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table of text, for any page.
-
-    Attributes:
-        header: what stands above the columns.
-        rows: the cells, each row as long as the header.
-        texts: so many columns, from the left, hold words; the others hold figures.
-    """
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    texts: int = 1
 
 
 def write_tables(folder: Path, results: RunResults, summary: Mapping, title: str, command: str) -> None:
@@ -82,8 +67,8 @@ def table(results: RunResults, summary: Mapping, title: str, command: str) -> st
     parts += _requests_parts(results) if results.forgets else []
     for level in results.levels:
         heading = f"## Top-1 (%) of each session's classes, {level} labels"
-        parts += [heading, _markdown(matrix_grid(results, level))] if any(results.matrix(level)) else []
-    return "\n\n".join([*parts, "## Summary", _markdown(summary_grid(summary))]) + "\n"
+        parts += [heading, markdown(matrix_grid(results, level))] if any(results.matrix(level)) else []
+    return "\n\n".join([*parts, "## Summary", markdown(summary_grid(summary))]) + "\n"
 
 
 def seeds_table(runs: Sequence[tuple[int, Mapping]]) -> str:
@@ -103,7 +88,7 @@ def seeds_table(runs: Sequence[tuple[int, Mapping]]) -> str:
             sides = [side for side in (before, values) if not all(map(_missing, side))]
             cells = [" → ".join(figure_text(name, value) for value in pair) for pair in zip(*sides, strict=True)]
             rows.append([title_of(name), *cells, " → ".join(spread_text(name, side) for side in sides)])
-    return _markdown(Grid(["figure", *(f"seed {seed}" for seed, _ in runs), "mean ± std"], rows)) + "\n"
+    return markdown(Grid(["figure", *(f"seed {seed}" for seed, _ in runs), "mean ± std"], rows)) + "\n"
 
 
 def spread_text(name: str, values: Iterable[float | None]) -> str:
@@ -128,7 +113,7 @@ def _is_before(name: str, names: Iterable[str]) -> bool:
 
 
 def _sessions_table(results: RunResults) -> str:
-    text = _markdown(sessions_grid(results))
+    text = markdown(sessions_grid(results))
     return f"{text}\n\n\\* {FEW_CLASSES}" if counts_fewer(results) else text
 
 
@@ -160,9 +145,9 @@ def _requests_parts(results: RunResults) -> list[str]:
     asked = [f"- session {row.index}, level {row.request.level}: {one_line(', '.join(row.classes))}" for row in rows]
     note = "Accuracies in percent; in brackets the 95 % interval."
     worst, tasks = worst_grid(rows), tasks_grid(rows)
-    lost = ["### Retained classes that lost most", _markdown(worst)] if worst else ["No retained class lost accuracy."]
-    by_task = [f"### {BY_TASK}", _markdown(tasks)] if tasks else []
-    return ["## Requests", "\n".join(asked), note, _markdown(requests_grid(rows)), *lost, *by_task]
+    lost = ["### Retained classes that lost most", markdown(worst)] if worst else ["No retained class lost accuracy."]
+    by_task = [f"### {BY_TASK}", markdown(tasks)] if tasks else []
+    return ["## Requests", "\n".join(asked), note, markdown(requests_grid(rows)), *lost, *by_task]
 
 
 def tasks_grid(rows: Sequence[SessionResult]) -> Grid | None:
@@ -256,10 +241,6 @@ def figure_text(name: str, value: object) -> str:
 
 def _percent(value: float | None) -> str:
     return f"{value:.2f}" if finite(value) else "–"
-
-
-def _markdown(grid: Grid) -> str:
-    return markdown(grid.header, grid.rows, grid.texts)
 
 
 def _request_rows(results: RunResults) -> list[dict]:

@@ -68,8 +68,8 @@ def test_the_same_whatever_way_the_folders_are_given(logs, capsys):
 def test_html_is_escaped_and_whole(logs, capsys):
     lethe("compare", logs, "--format", "html", "--metric", "wall_s")
     shown = capsys.readouterr().out
-    assert "<td>&lt;b&gt;</td>" in shown and "<b>" not in shown
-    assert '<td class="number"><strong>6.2 ± 0.3</strong></td>' in shown  # seconds: less is better
+    assert ">&lt;b&gt;</th>" in shown and "<b>" not in shown
+    assert '<td class="figure"><strong>6.2 ± 0.3</strong></td>' in shown  # seconds: less is better
     assert shown.startswith("<!doctype html>") and shown.endswith("</html>\n") and "{{" not in shown
 
 

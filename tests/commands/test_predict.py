@@ -50,7 +50,7 @@ def test_what_was_to_be_forgotten_is_marked(workplace, capsys):
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (("nowhere", "a.png"), "nowhere/config.json: no such experiment file"),
+        (("nowhere", "a.png"), "nowhere: no run is here; give a folder that holds a config.json, such as logs/…/RUN"),
         (("RUN", "c.png"), "c.png: no such image"),
         (("RUN", "a.png", "--top", "0"), "--top 0: at least one name is needed"),
     ],

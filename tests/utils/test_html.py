@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.utils.pages import Page
+from utils.formats import Best, Grid
 from utils.html import STYLE, Markup, element, escape, joined, name, names, page, table
-from utils.tables import Grid
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a & b < c", "🚗 Käfer", "مركبة", "x'y\"z")
 
@@ -64,3 +64,8 @@ def test_a_page_needs_nothing_from_elsewhere():
     assert not {"script", "link", "iframe", "base"} & {tag for tag, _ in read.tags}
     style = STYLE.read_text(encoding="utf-8")
     assert style in text and not re.search(r"url\(|@import|https?:|<", style) and "prefers-color-scheme: dark" in style
+
+
+def test_the_best_is_bold_and_as_harmless_as_any_text():
+    assert escape(Best("1 < 2")) == "<strong>1 &lt; 2</strong>"
+    assert "<strong>1 ± 0</strong>" in table(Grid(["name", "value"], [["a", Best("1 ± 0")]]))

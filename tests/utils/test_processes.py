@@ -9,7 +9,8 @@ import torch
 import torch.multiprocessing as mp
 from torch import nn
 
-from utils.loop import Phase, Recipe, fit, gather, gradient_sums
+from utils.loop import Phase, Recipe, fit
+from utils.passes import gather, gradient_sums
 from utils.processes import WHOLE, Part, by_the_first, first, in_order, joined, own_part
 from utils.streams import ChainedStream, JoinedStream, PooledStream, TensorStream
 
