@@ -64,12 +64,12 @@ def restore(learner: Learner, saved: Saved, order: ClassOrder, folder: Path) -> 
 
 
 def trained(folder: Path, config: Config) -> Saved:
-    """What training made of a run's learner, with the rows of its sessions as notes.
+    """What training made of a finished run's learner, with the rows of its sessions as notes.
 
     Raises:
-        CheckpointError: the run is not finished, or its checkpoint is damaged.
+        CheckpointError: the checkpoint is not there any more, or damaged.
     """
     saved = RunCheckpoint(folder / "checkpoint", config_hash(config)).load_session()
     if saved is None:
-        raise CheckpointError(f"{folder}: no finished run is here; finish it with --resume first")
+        raise CheckpointError(f"{folder}: the checkpoint of this run is not there any more; train it again")
     return saved

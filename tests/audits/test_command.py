@@ -44,7 +44,7 @@ def test_the_figures_tell_the_control_from_the_original_by_the_classifier_alone(
 
 def test_the_table_has_a_row_a_figure_and_says_what_the_words_mean(audited):
     table = (audited / "audits.md").read_text()
-    assert "| | original | head_only | oracle |" in table and "| probe_few | " in table
+    assert "|  | original | head_only | oracle |" in table and "| probe_few | " in table
     assert "| **verdict** | not forgotten | hidden in the head" in table and "- *suppressed*: " in table
 
 
@@ -52,6 +52,7 @@ def test_a_stream_that_learns_is_refused(refused):
     folder = Path("logs/run")
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(MIXED))
+    (folder / "summary.json").write_text("{}")
     assert "the stream has learn sessions" in refused("audit", folder)
 
 
@@ -59,7 +60,7 @@ def test_a_run_that_is_not_finished_is_refused(refused):
     folder = Path("logs/run")
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(FORGET))
-    assert "no finished run is here" in refused("audit", folder)
+    assert "the run is not finished" in refused("audit", folder)
 
 
 def test_no_run_at_all(refused):

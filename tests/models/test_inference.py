@@ -124,7 +124,7 @@ def test_a_run_under_way_is_refused(at_mixed):
     text = summary.read_text()
     summary.unlink()
     try:
-        with pytest.raises(CheckpointError, match="no finished run is here"):
+        with pytest.raises(CheckpointError, match="the run is not finished"):
             load_run(at_mixed, "cpu")
     finally:
         summary.write_text(text)

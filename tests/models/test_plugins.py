@@ -129,6 +129,7 @@ def test_a_run_that_is_only_looked_at_executes_nothing(refused):
     folder.mkdir(parents=True)
     (folder / "harm.py").write_text("open('harmed', 'w')")
     (folder / "config.json").write_text(json.dumps(SIMPLE | {"model_name": "mine", "plugins": ["harm.py"]}))
+    (folder / "summary.json").write_text("{}")
     assert (
         "'mine' comes from a plugin, and no command executes one" in refused("audit", folder)
         and not Path("harmed").exists()

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from data.sessions import ClassOrder
-from models.runs import names_of, restore
+from models.runs import names_of, restore, trained
 from utils.checkpoint import Saved
+from utils.config import Config
 from utils.errors import CheckpointError
 
 ORDER = ClassOrder(("a", "b"), ("x", "y"), (0, 1))
@@ -38,3 +39,9 @@ def test_what_does_not_fit_is_one_line():
     saved = Saved({"w": torch.zeros(3)}, {"names": names_of(ORDER)})
     with pytest.raises(CheckpointError, match="run: does not fit the model"):
         restore(Listening(), saved, ORDER, Path("run"))
+
+
+def test_a_checkpoint_that_is_gone_is_missed(tmp_path):
+    config = Config(dataset="toymini", model_name="finetune", convnet_type="tiny_vit", init_cls="all")
+    with pytest.raises(CheckpointError, match="the checkpoint of this run is not there any more; train it again"):
+        trained(tmp_path, config)
