@@ -10,28 +10,29 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.errors import ConfigError, LetheError
+from utils.errors import ConfigError, LetheError, told
 
+LAUNCHERS = ("local", "slurm")
 COMMANDS = ("audit", "compare", "export", "predict", "prepare", "report")
 log = logging.getLogger("lethe")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; returns the exit code."""
+    from utils.logs import log_to_console
+
     argv = list(sys.argv[1:] if argv is None else argv)
-    _log_to_console()
+    log_to_console()
     try:
         return _dispatch(argv)
-    except LetheError as error:
-        return _fail(str(error), 2)
-    except OSError as error:  # a full disk, a folder without permission: nothing a traceback would help with
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 2)
+    except (LetheError, OSError) as error:  # a full disk or a folder without permission needs no traceback either
+        return _fail(told(error), 2)
     except KeyboardInterrupt:
         return _fail("interrupted; a run goes on with --resume", 130)
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"lethe: {' '.join(message.splitlines())}\n")
+    sys.stderr.write(f"lethe: {message}\n")
     return code
 
 
@@ -72,6 +73,16 @@ def run_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--device", metavar="cpu|cuda|auto", help="overrides the config; a missing GPU is then an error"
     )
+    parser.add_argument(
+        "--launcher", choices=LAUNCHERS, help="every run a job of its own, on this machine or through Slurm"
+    )
+    parser.add_argument(
+        "--launcher-set",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="of the jobs: gpus, parallel, hours, … (docs/scaling.md)",
+    )
     parser.add_argument("--list", action="store_true", help="learners, backbones and data sets, one line each")
     return parser
 
@@ -85,7 +96,7 @@ def run_experiments(args: argparse.Namespace) -> int:
     overrides = dict(parse_override(text) for text in args.set)
     if args.device:
         overrides["device"] = args.device
-    experiments = [load_config(path, overrides) for path in args.config]
+    experiments = [load_config(path, overrides) for path in _experiments(args.config)]
     if args.smoke:
         experiments = [item.with_config(smoke(item.config, is_clip)) for item in experiments]
     from models import learner_class
@@ -95,10 +106,26 @@ def run_experiments(args: argparse.Namespace) -> int:
     for item in experiments:  # an unknown learner in the last file shows before the first has run
         load_plugins(item.config.plugins)
         learner_class(item.config.model_name)
+    if args.launcher:
+        from commands.launch import launch
+
+        return launch(experiments, args.launcher, args.launcher_set, strict_device=bool(args.device))
     for item in experiments:
         log.info("running %s%s", item.path, " (smoke)" if args.smoke else "")
         run(item, resume=args.resume, strict_device=bool(args.device))
     return 0
+
+
+def _experiments(files: list[Path]) -> list[Path]:
+    """The experiments among some files: a pattern such as exps/*.json also finds what belongs to experiments."""
+    from utils.config import is_experiment
+
+    if len(files) == 1:
+        return files
+    others = [file for file in files if not is_experiment(file)]
+    if others:
+        log.info("passed over, no experiments: %s", ", ".join(map(str, others)))
+    return [file for file in files if file not in others]
 
 
 def list_everything() -> int:
@@ -122,22 +149,6 @@ def _command(name: str, argv: list[str]) -> int:
     parser = _Parser(prog=f"main.py {name}", description=module.HELP)
     module.add_arguments(parser)
     return module.run(parser.parse_args(argv))
-
-
-def _log_to_console() -> None:
-    """Log lines go to stderr, above a progress bar where one is shown."""
-    if log.handlers:
-        return
-    log.addHandler(_ConsoleHandler())
-    log.setLevel(logging.INFO)
-    log.propagate = False
-
-
-class _ConsoleHandler(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        from tqdm import tqdm
-
-        tqdm.write(self.format(record), file=sys.stderr)
 
 
 if __name__ == "__main__":

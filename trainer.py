@@ -30,6 +30,7 @@ from utils.logs import logging_to
 from utils.loop import Phase, Progress, fit, load_progress, standing
 from utils.place import Place, find_place
 from utils.processes import by_the_first, first, joined
+from utils.run_folder import CONFIG
 from utils.seeds import derive_seed, seed_everything
 from utils.verification import roc, verification
 
@@ -52,14 +53,34 @@ def run(loaded: Loaded, *, resume: bool = False, strict_device: bool = False) ->
     """
     config = loaded.config
     with joined(choose_device(config.device, strict_device)) as device:
-        summaries = [_run_seed(loaded, seed, device, resume) for seed in config.seed]
+        summaries = [_run_seed(loaded, seed, find_place(config, seed, resume), device, resume) for seed in config.seed]
         if len(summaries) > 1:
-            _write_seeds(config, summaries)
+            write_seeds(config, summaries)
     return summaries
 
 
+def run_at(loaded: Loaded, place: Place, *, strict_device: bool = False) -> dict:
+    """Run an experiment with its one seed in a place that was found for it, or go on with the run that is there.
+
+    Args:
+        loaded: the experiment.
+        place: as `utils.place.find_place` gave it.
+        strict_device: a device that is not there is an error, not a warning.
+
+    Returns:
+        The summary.
+
+    Raises:
+        LetheError: see `run`.
+    """
+    (seed,) = loaded.config.seed
+    with joined(choose_device(loaded.config.device, strict_device)) as device:
+        return _run_seed(loaded, seed, place, device, place.begun)
+
+
 @by_the_first
-def _write_seeds(config: Config, summaries: list[dict]) -> None:
+def write_seeds(config: Config, summaries: list[dict]) -> None:
+    """The table of all seeds of an experiment, from a summary each."""
     table = tables.seeds_table(list(zip(config.seed, summaries, strict=True)))
     stem = Path(config.logs) / log_stem(config, "seeds")
     file = stem.with_name(f"{stem.name}_{config_hash(config)}.md")  # seeds of another config keep their table
@@ -67,8 +88,7 @@ def _write_seeds(config: Config, summaries: list[dict]) -> None:
     log.info("all seeds (%s)\n%s", file, table)
 
 
-def _run_seed(loaded: Loaded, seed: int, device: torch.device, resume: bool) -> dict:
-    place = find_place(loaded.config, seed, resume)
+def _run_seed(loaded: Loaded, seed: int, place: Place, device: torch.device, resume: bool) -> dict:
     summary = place.finished() if resume else None
     if summary is not None:
         by_the_first(tidy)(place.lock)
@@ -151,7 +171,7 @@ class Run:
     def _introduce(self, done: int) -> None:
         folder = self.place.folder
         settings = resolved(self.config) | {"seed": [self.seed]}
-        _write_json(folder / "config.json", settings)
+        _write_json(folder / CONFIG, settings)
         _write_json(folder / "environment.json", describe_environment(self.device))
         for key, value in settings.items():
             log.info("%s: %s", key, value)

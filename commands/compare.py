@@ -15,7 +15,7 @@ from utils.formats import Best, Grid, csv_text, latex, markdown
 from utils.html import element, page, table
 from utils.metrics import mean_std
 from utils.plain import one_line
-from utils.run_folder import finished
+from utils.run_folder import CONFIG, finished
 from utils.tables import figure_text, spread_text, title_of
 
 HELP = "compare the runs below some folders: seeds merged, the best in bold, what is missing listed"
@@ -73,11 +73,11 @@ def _found(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
         if not folder.is_dir():
             beside = [item.name for item in folder.parent.glob("*/")] if folder.parent.is_dir() else []
             raise ConfigError(f"{folder}: no such folder{nearest(folder.name, beside)}")
-    places = sorted({file.parent for folder in folders for file in folder.rglob("config.json")})
+    places = sorted({file.parent for folder in folders for file in folder.rglob(CONFIG)})
     runs, unread = [], []
     for place in places:
         try:
-            runs.append(Run(place, load_config(place / "config.json").config, finished(place)))
+            runs.append(Run(place, load_config(place / CONFIG).config, finished(place)))
         except ConfigError as error:
             unread.append(f"unreadable: {error}")
     if not runs:

@@ -1,5 +1,6 @@
 """What several test files share: a small drawn data set, the embedded miniature, tiny models, a driver for learners."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from data.index import IndexedSet, Record, read_set, write_set
+from models import LEARNERS
 
 # inputs for the suite are the same ones every time; `--hypothesis-profile=thorough` looks for new ones
 settings.register_profile(
@@ -30,6 +32,17 @@ def single_precision():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("utils.devices.CPUINFO", Path("no such file"))
         yield
+
+
+@pytest.fixture
+def learners_as_before():
+    """What plugins add to the factory goes again."""
+    before = dict(LEARNERS)
+    yield
+    LEARNERS.clear()
+    LEARNERS.update(before)
+    for name in [name for name in sys.modules if name.startswith("lethe_plugin_")]:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ __all__ = [
     "Config",
     "Loaded",
     "config_hash",
+    "is_experiment",
     "json_schema",
     "load_config",
     "log_stem",
@@ -96,6 +97,16 @@ def load_config(path: Path, overrides: Mapping[str, object] | None = None) -> Lo
         layer = _merge(layer, _override(layer, key, value, path.parent))
     _check_text(layer)
     return Loaded(_validate(layer, path), path, tuple(sorted(layer.unused)))
+
+
+def is_experiment(path: Path) -> bool:
+    """Whether a JSON file has a key of an experiment beside the words on what it is about.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    raw, _ = _read_json(path)
+    return not raw.keys().isdisjoint(key for key in _known_keys() if key != "about")
 
 
 def parse_override(text: str) -> tuple[str, object]:

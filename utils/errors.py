@@ -36,6 +36,12 @@ class DivergenceError(LetheError):
     """A loss that is no longer a finite number."""
 
 
+def told(error: LetheError | OSError) -> str:
+    """The one line that a user is told."""
+    named = isinstance(error, OSError) and error.filename
+    return " ".join((f"{error.filename}: {error.strerror}" if named else str(error)).splitlines())
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint naming the closest known names: `"; did you mean 'margin'?"`, or all of them where none is close.
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tqdm import tqdm
+
 from utils.errors import ConfigError, LetheError, WriteError
 from utils.plain import one_line
 
@@ -25,6 +27,20 @@ class _RunLog(logging.FileHandler):
         error = sys.exc_info()[1]
         reason = getattr(error, "strerror", None) or error
         raise WriteError(f"{self.baseFilename}: the log cannot be written ({reason})") from error
+
+
+def log_to_console() -> None:
+    """Everything logged goes to stderr, above a progress bar where one is shown."""
+    if log.handlers:
+        return
+    log.addHandler(_ConsoleHandler())
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+class _ConsoleHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
 
 
 @contextmanager

@@ -1,13 +1,14 @@
 """Where a run leaves its files, and what stands there already."""
 
 import shutil
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
 from utils.config import Config, config_hash, load_config, log_stem, resolved
 from utils.errors import CheckpointError, ConfigError
 from utils.processes import by_the_first
-from utils.run_folder import AUDIT_FIGURES, AUDIT_PAGE, REPORT, SUMMARY, finished
+from utils.run_folder import AUDIT_FIGURES, AUDIT_PAGE, CONFIG, REPORT, SUMMARY, finished
 from utils.schema import NO_EFFECT
 
 
@@ -42,6 +43,11 @@ class Place:
         """Models as they were before each forget request, where the config keeps them."""
         return self.folder / "history"
 
+    @property
+    def begun(self) -> bool:
+        """Whether a run has been at work here."""
+        return (self.folder / CONFIG).exists()
+
     @by_the_first
     def clear(self) -> None:
         """A new run starts here; the summary goes first: while it stands, the run counts as finished."""
@@ -64,23 +70,24 @@ class Place:
         return finished(self.folder)
 
 
-def find_place(config: Config, seed: int, resume: bool) -> Place:
+def find_place(config: Config, seed: int, resume: bool, taken: Container[Path] = ()) -> Place:
     """PyCIL's path; with the config's hash behind it where another config's run already stands there.
 
     Args:
         config: the experiment.
         seed: of the run.
         resume: whether a run is to go on.
+        taken: folders in which runs of other configs are going to stand.
 
     Raises:
         CheckpointError: only another config's run is there to be resumed, or what stands there is of another version.
     """
     stem = Path(config.logs) / log_stem(config, seed)
     other = _config_at(stem)
-    if other is None or config_hash(other) == config_hash(config):
+    if stem not in taken and (other is None or config_hash(other) == config_hash(config)):
         return Place(stem)
     hashed = stem.with_name(f"{stem.name}_{config_hash(config)}")
-    if resume and _config_at(hashed) is None:
+    if resume and other is not None and _config_at(hashed) is None:
         theirs, ours = resolved(other), resolved(config)
         differing = [key for key in ours if key not in NO_EFFECT and theirs[key] != ours[key]]
         raise CheckpointError(
@@ -91,7 +98,7 @@ def find_place(config: Config, seed: int, resume: bool) -> Place:
 
 
 def _config_at(folder: Path) -> Config | None:
-    file = folder / "config.json"
+    file = folder / CONFIG
     try:
         return load_config(file).config if file.exists() else None
     except ConfigError as error:

@@ -9,6 +9,7 @@ from utils.errors import CheckpointError
 from utils.results import RunResults, SessionResult
 
 AUDIT_PAGE, AUDIT_FIGURES = "audits.md", "audits.json"
+CONFIG = "config.json"
 REPORT = "report.html"
 SUMMARY = "summary.json"
 
@@ -71,11 +72,11 @@ def config_of(folder: Path) -> Config:
         CheckpointError: the folder holds no run, or none that is finished.
         ConfigError: its `config.json` is not one of this version.
     """
-    if not (folder / "config.json").is_file():
+    if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder}: no run is here; give a folder that holds a config.json, such as logs/…/RUN")
     if not (folder / SUMMARY).is_file():
         raise CheckpointError(f"{folder}: the run is not finished; finish it with --resume first")
-    return load_config(folder / "config.json").config
+    return load_config(folder / CONFIG).config
 
 
 def finished(folder: Path) -> dict | None:

@@ -39,15 +39,7 @@ LEARNERS = {"mine": Mine}
 '''
 
 
-@pytest.fixture(autouse=True)
-def tidy():
-    """What a plugin adds to the factory goes again."""
-    before = dict(LEARNERS)
-    yield
-    LEARNERS.clear()
-    LEARNERS.update(before)
-    for name in [name for name in sys.modules if name.startswith("lethe_plugin_")]:
-        del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("learners_as_before")
 
 
 @pytest.fixture
@@ -128,6 +120,7 @@ def test_a_run_that_is_only_looked_at_executes_nothing(refused):
     folder = Path("logs/run")
     folder.mkdir(parents=True)
     (folder / "harm.py").write_text("open('harmed', 'w')")
+    (folder / "summary.json").write_text("{}")
     (folder / "config.json").write_text(json.dumps(SIMPLE | {"model_name": "mine", "plugins": ["harm.py"]}))
     (folder / "summary.json").write_text("{}")
     assert (
