@@ -32,6 +32,7 @@ from utils.place import Place, find_place
 from utils.processes import by_the_first, first, joined
 from utils.run_folder import CONFIG
 from utils.seeds import derive_seed, seed_everything
+from utils.tracker import Tracker, get_tracker, of_epoch, of_session
 from utils.verification import roc, verification
 
 log = logging.getLogger("lethe")
@@ -113,6 +114,9 @@ class Run:
 
     def __init__(self, config: Config, seed: int, device: torch.device, place: Place, unused: tuple[str, ...] = ()):
         self.config, self.seed, self.device, self.place, self.unused = config, seed, device, place, unused
+        tracker = get_tracker(config.tracker, place.tracker, Path(config.logs))  # every process sees that it is there
+        self.tracker = tracker if first() else Tracker()
+        self.told = 0  # epochs and sessions so far: the tracker's steps
         built = build(config, seed, device)
         self.sessions, self.learner, self.general = built.sessions, built.learner, built.general
         self.pairs = built.pairs
@@ -141,10 +145,24 @@ class Run:
             else:
                 self._start_anew()
             self._introduce(done)
-            for session in self.sessions[done:]:
-                with naming(session):
-                    self._serve(session)
+            with self._tracked(resume):
+                for session in self.sessions[done:]:
+                    with naming(session):
+                        self._serve(session)
             return self._finish()
+
+    @contextmanager
+    def _tracked(self, resumed: bool) -> Iterator[None]:
+        name = log_stem(self.config, self.seed).as_posix()
+        self.tracker.start(name, resolved(self.config) | {"seed": self.seed}, resumed)
+        try:
+            yield
+        finally:
+            self.tracker.end()
+
+    def _tell(self, session: Session, values: dict[str, float]) -> None:
+        self.told += 1
+        self.tracker.log(self.told, {"session": session.index} | values)
 
     def _start_anew(self) -> None:
         self.place.clear()
@@ -157,7 +175,7 @@ class Run:
             return 0
         restore(self.learner, saved, self.sessions[0].order, self.checkpoint.folder)
         self.results.sessions = [results.SessionResult.from_json(row) for row in saved.notes["results"]]
-        self.seconds_before = saved.notes["seconds"]
+        self.seconds_before, self.told = saved.notes["seconds"], saved.notes.get("told", 0)
         return len(self.results.sessions)
 
     def _go_on(self, done: int) -> None:
@@ -195,8 +213,9 @@ class Run:
         self.results.sessions.append(self._row(session, self.examined.scores, request, time.monotonic() - started))
         for line in results.session_lines(self.results):
             log.info(line)
+        self._tell(session, of_session(self.results.sessions[-1]))
         rows = [row.to_json() for row in self.results.sessions]
-        notes = {"results": rows, "seconds": self._seconds(), "names": names_of(session.order)}
+        notes = {"results": rows, "seconds": self._seconds(), "told": self.told, "names": names_of(session.order)}
         self.checkpoint.save_session(self.learner.state_dict(), notes)
         if session.kind == "forget":
             self._purge(session)
@@ -276,6 +295,7 @@ class Run:
 
     def _carry_out(self, phase: Phase, session: Session, number: int) -> None:
         saved = self.checkpoint.load_phase(session.index, number)
+        self.told += saved[0].epoch if saved else 0
         if saved and saved[1]:
             load_progress(saved[0], phase)
             phase.module.eval()
@@ -286,9 +306,12 @@ class Run:
             if every and progress.epoch % every == 0 and progress.epoch < phase.recipe.epochs:
                 self.checkpoint.save_phase(session.index, number, progress, finished=False)
 
+        def tell(terms: dict[str, float]) -> None:
+            self._tell(session, of_epoch(phase.name, terms))
+
         seed, start = derive_seed(self.seed, session.index, number), saved[0] if saved else None
         shared = {"device": self.device, "task": session.index, "accumulate": self.config.accumulate}
-        fit(phase, seed=seed, start=start, after_epoch=keep, **shared)
+        fit(phase, seed=seed, start=start, after_epoch=keep, told=tell, **shared)
         self.checkpoint.save_phase(session.index, number, standing(phase, phase.recipe.epochs), finished=True)
 
     def _groups(self, session: Session) -> list[tuple[int, ...]]:

@@ -11,7 +11,7 @@ from tests.support import command_line, cut_after_writing, experiment, lethe, lo
 
 # Adam makes much of the last digits of small gradients; alignment draws from two streams at once, not split evenly
 SMOOTH = {"optimizer": "sgd", "init_lr": 0.01, "forget_optimizer": "sgd", "forget_lr": 0.01, "ca": False}
-STREAM = MIXED | SMOOTH | {"adapter_dropout": 0.0, "checkpoint_every": 0, "precision": "fp32"}
+STREAM = MIXED | SMOOTH | {"adapter_dropout": 0.0, "checkpoint_every": 0, "precision": "fp32"}  # in every process
 
 
 def test_two_processes_end_a_run_as_one_does(workplace, monkeypatch):
@@ -19,7 +19,7 @@ def test_two_processes_end_a_run_as_one_does(workplace, monkeypatch):
     assert lethe("--config", experiment(STREAM, logs="alone")) == 0
     with monkeypatch.context() as patch:
         cut_after_writing(patch, "session")
-        assert lethe("--config", experiment(STREAM, logs="pair")) == 130
+        assert lethe("--config", experiment(STREAM, logs="pair", tracker="tensorboard")) == 130
     words, environment = command_line("--config", "experiment.json", "--resume")
     torchrun = [words[0], "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *words[1:]]
     done = subprocess.run(torchrun, env=environment, capture_output=True, text=True, timeout=300)
@@ -32,4 +32,5 @@ def test_two_processes_end_a_run_as_one_does(workplace, monkeypatch):
     assert {name: value for name, value in far.items() if value > 1e-5} == {}
     lines = log_of(two).splitlines()
     assert len([line for line in lines if "Resumed after session 0 of 4" in line]) == 1  # one process writes
+    assert len(list((two / "tracker").iterdir())) == 2  # a file before the cut, one after it
     assert len([line for line in lines if "Tables, figures and the checkpoint" in line]) == 1

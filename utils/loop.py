@@ -152,6 +152,7 @@ def fit(
     device: torch.device | str = "cpu",
     start: Progress | None = None,
     after_epoch: Callable[[Progress], None] | None = None,
+    told: Callable[[dict[str, float]], None] | None = None,
     task: int = 0,
     accumulate: int = 1,
 ) -> None:
@@ -166,6 +167,7 @@ def fit(
         device: where the batches go; the phase's module must be there.
         start: continue from here instead of from the beginning; the optimizer works on its tensors from then on.
         after_epoch: called after every epoch with where the phase stands.
+        told: called before that with the terms of the loss, means over the epoch.
         task: the session's number, for the log.
         accumulate: how many pieces the batches of a step are cut into, one after the other in memory. A loss that is a
             mean over examples is the same; of one that looks at a batch as a whole (a bound on its mean, a contrast
@@ -194,6 +196,8 @@ def fit(
             if phase.after_epoch:
                 phase.after_epoch(epoch)
             _report(phase, task, epoch, means)
+            if told:
+                told(means)
             if after_epoch:
                 after_epoch(standing(phase, epoch + 1, optimizer.state_dict()["state"]))
 
@@ -223,9 +227,9 @@ def _run_epoch(phase, params, optimizer, epoch, steps, batches, pieces, bar) -> 
         history.append(torch.stack(list(terms.values())))
         bar.update()
         if len(history) - checked == CHECK_EVERY:
-            _check(history[checked:], names, phase, epoch, checked)
+            _check(history[checked:], names, phase, epoch, checked, bar)
             checked = len(history)
-    _check(history[checked:], names, phase, epoch, checked)
+    _check(history[checked:], names, phase, epoch, checked, bar)
     return dict(zip(names, torch.stack(history).mean(0).tolist(), strict=True)) if history else {}
 
 
@@ -292,7 +296,8 @@ def _cycle(stream: Stream, size: int, seed: int, part: Part) -> Iterator[Batch]:
         turn += 1
 
 
-def _check(history: list[Tensor], names: tuple[str, ...], phase: Phase, epoch: int, offset: int) -> None:
+def _check(history: list[Tensor], names: tuple[str, ...], phase: Phase, epoch: int, offset: int, bar: tqdm) -> None:
+    """See that the latest steps went well, and show their terms: one wait for the device serves both."""
     if not history:
         return
     terms = torch.stack(history).cpu()  # [steps, terms]
@@ -310,6 +315,8 @@ def _check(history: list[Tensor], names: tuple[str, ...], phase: Phase, epoch: i
             f"({phase.recipe.max_loss:g}); its largest term is '{names[int(terms[step].argmax())]}'; "
             "lower the learning rate or raise the bound"
         )
+    means = zip(names, terms.mean(0).tolist(), strict=True)
+    bar.set_postfix({name: f"{value:.3f}" for name, value in means})
 
 
 def _report(phase: Phase, task: int, epoch: int, means: dict[str, float]) -> None:

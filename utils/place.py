@@ -48,26 +48,33 @@ class Place:
         """Whether a run has been at work here."""
         return (self.folder / CONFIG).exists()
 
+    @property
+    def tracker(self) -> Path:
+        """What an experiment tracker was told."""
+        return self.folder / "tracker"
+
     @by_the_first
     def clear(self) -> None:
         """A new run starts here; the summary goes first: while it stands, the run counts as finished."""
         self.summary.unlink(missing_ok=True)
         for name in (AUDIT_PAGE, AUDIT_FIGURES, REPORT):  # of the model before
             (self.folder / name).unlink(missing_ok=True)
-        self._drop_history()
+        _drop(self.tracker)
+        _drop(self.history)
 
     @by_the_first
     def drop_history(self) -> None:
         """Let go of those models."""
-        self._drop_history()
-
-    def _drop_history(self) -> None:
-        if self.history.exists():
-            shutil.rmtree(self.history)
+        _drop(self.history)
 
     def finished(self) -> dict | None:
         """The summary of a finished run, or None."""
         return finished(self.folder)
+
+
+def _drop(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def find_place(config: Config, seed: int, resume: bool, taken: Container[Path] = ()) -> Place:

@@ -31,6 +31,7 @@ NO_EFFECT = {
     "logs",
     "checkpoint_every",
     "keep_history",
+    "tracker",
     "grad_checkpointing",
 }
 
@@ -288,6 +289,9 @@ class Config(BaseModel):
     )
     keep_history: StrictBool = Field(
         False, description="keep what a forget session would purge: statistics, older checkpoints, cached exemplars"
+    )
+    tracker: Annotated[Literal["tensorboard", "wandb", "swanlab", "trackio"], BeforeValidator(_lower)] | None = Field(
+        None, description="experiment tracker that is told every epoch's loss terms and every session's figures"
     )
     checkpoint_every: Count = Field(
         5, description="epochs between checkpoints within a session; 0: only after sessions"

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.support import Terminal
 from tests.utils.points import Point, ordered
 from utils.checkpoint import RunCheckpoint
 from utils.errors import CheckpointError, DivergenceError, LetheError
@@ -311,6 +312,41 @@ def test_divergence_names_term_epoch_and_step(at, value, written):
 
 def test_divergence_is_the_users_to_mend():
     assert issubclass(DivergenceError, LetheError)
+
+
+# what it says while it runs
+
+
+def test_what_is_told_is_the_mean_of_each_term_over_the_epoch():
+    point, told = Point(0.0), []
+
+    def loss(batches):
+        return {"first": batches["train"]["x"].sum() + 0 * point.w.sum(), "second": 0 * point.w.sum() - 2}
+
+    phase = phase_of(point, loss, Recipe(epochs=2, lr=0.1, batch_size=1))
+    fit(phase, seed=0, told=lambda means: told.append(("terms", means)), after_epoch=lambda _: told.append("saved"))
+    assert told == 2 * [("terms", {"first": 1.0, "second": -2.0}), "saved"]  # 0, 1 and 2 in the stream
+
+
+def test_the_bar_shows_the_terms_and_no_step_waits_for_the_device(monkeypatch):
+    terminal, looks, point = Terminal(), [], Point(0.0)
+    monkeypatch.setattr("sys.stderr", terminal)
+
+    def noted(name: str):
+        real = getattr(torch.Tensor, name)
+        return lambda *args, **options: looks.append(name) or real(*args, **options)
+
+    for name in ("cpu", "tolist", "item", "numpy", "__float__", "__bool__"):  # what makes a host wait
+        monkeypatch.setattr(torch.Tensor, name, noted(name))
+    phase = phase_of(
+        point,
+        lambda batches: {"ce": point.w.sum() * 0 + 0.125, "keep": point.w.sum() * 0 + 2},
+        Recipe(epochs=1, lr=0.1, batch_size=1),
+        {"train": ordered(3 * CHECK_EVERY)},
+    )
+    fit(phase, seed=0, task=4)
+    assert "task 4 test: " in terminal.getvalue() and "ce=0.125, keep=2.000" in terminal.getvalue()
+    assert len(looks) < CHECK_EVERY  # a few at every third of the epoch, not one a step
 
 
 # going on from a saved epoch
