@@ -23,14 +23,15 @@ from utils.atomic import write_bytes, write_text
 from utils.errors import ConfigError, WeightsError
 
 TOLERANCE = 1e-4  # how far the read-back features may be off, of their largest
+OPEN_CLIP_FILE = "open_clip_model.safetensors"
 ANY = "torchscript and onnx hold any model"
 
 
-def make_plain(backbone: Backbone, library: str) -> None:
-    """Merge LoRAs into the weights, so that nothing but the library's own modules is left.
+def check_plain(backbone: Backbone, library: str) -> None:
+    """See that a library alone can hold a model, once its LoRAs are merged into its weights.
 
     Args:
-        backbone: changed in place.
+        backbone: of the model.
         library: `open_clip` or `timm`.
 
     Raises:
@@ -44,6 +45,19 @@ def make_plain(backbone: Backbone, library: str) -> None:
             f"--to {library}: the run's parallel adapters have a ReLU inside and cannot be merged into the weights of "
             f"a plain model; {ANY}"
         )
+
+
+def make_plain(backbone: Backbone, library: str) -> None:
+    """Merge LoRAs into the weights, so that nothing but the library's own modules is left.
+
+    Args:
+        backbone: changed in place.
+        library: `open_clip` or `timm`.
+
+    Raises:
+        ConfigError: see `check_plain`.
+    """
+    check_plain(backbone, library)
     merge_lora(backbone)
     remove_lora(backbone)
 
@@ -61,7 +75,7 @@ def write_open_clip(backbone: ClipBackbone, folder: Path) -> None:
     look = backbone.preprocess
     own = {"size": look.size, "mean": look.mean, "std": look.std, "interpolation": look.interpolation}
     _write_json(folder / "open_clip_config.json", {"model_cfg": backbone.blueprint, "preprocess_cfg": own})
-    _write_net(folder / "open_clip_model.safetensors", backbone.net)
+    _write_net(folder / OPEN_CLIP_FILE, backbone.net)
     if hasattr(backbone.tokenizer, "save_pretrained"):
         backbone.tokenizer.save_pretrained(folder)
     _check(backbone, lambda: open_clip.create_model(f"local-dir:{folder}").eval().encode_image, "open_clip")

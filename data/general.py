@@ -16,7 +16,7 @@ class GeneralSet:
 
     Attributes:
         name: of the set.
-        names: its fine classes, those first that come first in the index.
+        names: its fine classes, those first that come first in the index, those without images last.
         stream: un-augmented, in fixed order; label `fine` is the place in `names`.
     """
 
@@ -37,7 +37,8 @@ def general_set(indexed: IndexedSet, test_transform: Transform, cache_gb: float 
     Raises:
         DataError: the file of a test image is missing.
     """
-    names = tuple(dict.fromkeys(record.fine for split in SPLITS for record in indexed.splits[split]))
+    shown = [record.fine for split in SPLITS for record in indexed.splits[split]]
+    names = tuple(dict.fromkeys([*shown, *indexed.names]))
     label = {name: place for place, name in enumerate(names)}
     records = indexed.splits["test"]
     check_files(indexed, "test", range(len(records)))

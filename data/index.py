@@ -1,7 +1,8 @@
 """The jsonl index: one image a line, with its fine and its coarse label.
 
 A data set is a folder of `train.jsonl`, `test.jsonl` and `set.json` (`{"root": …}`: what image paths are relative to;
-optionally `"aliases": {fine name: [other names]}`).
+optionally `"aliases": {fine name: [other names]}` and, of classes that need no image, `"names": {fine name: coarse
+name}`).
 """
 
 import json
@@ -37,6 +38,7 @@ class IndexedSet:
         root: what relative image paths start from.
         splits: split name → records in file order; record `i` stands on line `i + 1`.
         aliases: fine name → other names of the same class.
+        names: fine name → coarse name of classes that need no image, because a model may know them by their names.
     """
 
     name: str
@@ -44,6 +46,7 @@ class IndexedSet:
     root: Path
     splits: dict[str, list[Record]]
     aliases: dict[str, list[str]] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
 
     def place(self, split: str, position: int) -> str:
         """Where record `position` of a split is written, as `file:line`."""
@@ -73,7 +76,8 @@ def read_set(name: str, folder: Path, root: Path | None = None, outside: bool = 
     splits = {split: read_index(folder / f"{split}.jsonl") for split in SPLITS}
     if root is not None:
         splits = {split: _rerooted(records, named_root) for split, records in splits.items()}
-    found = IndexedSet(name, folder, (root or named_root).resolve(), splits, about.get("aliases", {}))
+    beside = (about.get("aliases", {}), about.get("names", {}))
+    found = IndexedSet(name, folder, (root or named_root).resolve(), splits, *beside)
     if not outside:
         _check_inside(found)
     return found
@@ -91,11 +95,18 @@ def _check_inside(indexed: IndexedSet) -> None:
                 )
 
 
-def write_set(folder: Path, root: Path, splits: dict[str, Iterable[Record]], aliases: dict | None = None) -> None:
+def write_set(
+    folder: Path,
+    root: Path,
+    splits: dict[str, Iterable[Record]],
+    aliases: dict | None = None,
+    names: dict | None = None,
+) -> None:
     """Write the index of a data set; a root inside or beside the folder is kept relative to it."""
     for split, records in splits.items():
         write_index(folder / f"{split}.jsonl", records)
-    about = {"root": _portable(root, folder)} | ({"aliases": aliases} if aliases else {})
+    beside = {"aliases": aliases, "names": names}
+    about = {"root": _portable(root, folder)} | {key: value for key, value in beside.items() if value}
     write_text(folder / "set.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -164,16 +175,26 @@ def _read_about(file: Path) -> dict:
         about = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file}: not readable as JSON ({_reason(error)})") from error
-    root, aliases = (about.get("root", ""), about.get("aliases", {})) if isinstance(about, dict) else (None, None)
+    keys = {"root": "", "aliases": {}, "names": {}}
+    found = [about.get(key, usual) for key, usual in keys.items()] if isinstance(about, dict) else [None] * len(keys)
+    root, aliases, names = found
     if not isinstance(root, str) or not writable(root):
         raise DataError(f'{file}: expected an object such as {{"root": "/path/to/images"}}')
     if not isinstance(aliases, dict) or not all(map(_names, aliases.values())):
         raise DataError(f'{file}: expected "aliases" such as {{"tabby": ["tabby cat"]}}')
+    if not isinstance(names, dict) or not all(_is_name(part) for pair in names.items() for part in pair):
+        raise DataError(
+            f'{file}: expected "names" such as {{"tabby": "cat"}}, the parent being the name itself where none is'
+        )
     return about
 
 
 def _names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) and writable(name) for name in value)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value) and writable(value)
 
 
 def _reason(error: Exception) -> str:

@@ -45,7 +45,8 @@ class DataManager:
         known: labels of the classes known from the start.
 
     Raises:
-        DataError: the stream asks for classes that are not there, a class has too few images, or a file is missing.
+        DataError: the stream asks for classes or images that are not there, a class has too few images, or a file is
+            missing.
     """
 
     def __init__(
@@ -189,19 +190,36 @@ class DataManager:
         """Enough images of every class, and the files of all that the stream shows."""
         learned = {name for step in self.steps if isinstance(step.request, LearnRequest) for name in step.classes}
         self._check_counts("train", [name for name in self.order.fine if name in learned], MIN_IMAGES)
-        self._check_counts("test", self.order.fine, 1)
+        self._check_counts("test", [name for name in self.order.fine if name not in self.indexed.names], 1)
         shown = learned.union(*(self._shown(step) for step in self.steps))
+        self._check_retained()
         check_files(self.indexed, "train", self._positions("train", shown))
         check_files(self.indexed, "test", self._positions("test", self.order.fine))
 
+    def _check_retained(self) -> None:
+        """Requests that show retained images have some to show."""
+        there = {record.fine for record in self.indexed.splits["train"]}
+        for index, step in enumerate(self.steps):
+            retained = self._retained(step)
+            if retained and not retained & there:
+                raise DataError(
+                    f"session {index} is to show images of what stays (key 'retain'), but '{self.indexed.name}' has "
+                    'only names of it; add images, or set "retain" to "none"'
+                )
+
     @staticmethod
-    def _shown(step: Step) -> set[str]:
+    def _retained(step: Step) -> set[str]:
+        """The classes of which a forget session shows images although they stay."""
+        if isinstance(step.request, LearnRequest) or step.request.retain == "none":
+            return set()
+        return set(step.alive) - set(step.missing)
+
+    def _shown(self, step: Step) -> set[str]:
         """The classes of which a forget session shows training images of the set."""
         if isinstance(step.request, LearnRequest):
             return set()
         exemplars = () if isinstance(step.request.exemplars, str) else step.classes
-        retained = () if step.request.retain == "none" else set(step.alive) - set(step.missing)
-        return {*exemplars, *retained}
+        return {*exemplars, *self._retained(step)}
 
     def _check_counts(self, split: str, names: Sequence[str], least: int) -> None:
         counts = dict.fromkeys(names, 0)
@@ -217,12 +235,12 @@ class DataManager:
 
 
 def class_names(indexed: IndexedSet, exclude: Sequence[str] = ()) -> list[str]:
-    """The fine names of a set in its own order: that of their first training image.
+    """The fine names of a set in its own order: that of their first training image, those without images last.
 
     Raises:
         DataError: a name to exclude is not there.
     """
-    names = list(dict.fromkeys(record.fine for record in indexed.splits["train"]))
+    names = list(dict.fromkeys([*(record.fine for record in indexed.splits["train"]), *indexed.names]))
     for name in exclude:
         if name not in names:
             raise DataError(f"key 'exclude': '{indexed.name}' has no class '{name}'{nearest(name, names)}")
@@ -235,7 +253,7 @@ def class_parents(indexed: IndexedSet, names: Sequence[str]) -> dict[str, str]:
     Raises:
         DataError: one fine name stands under two parents.
     """
-    parent: dict[str, str] = {}
+    parent = dict(indexed.names)
     records = ((split, i, record) for split in SPLITS for i, record in enumerate(indexed.splits[split]))
     for split, position, record in records:
         if parent.setdefault(record.fine, record.coarse) != record.coarse:

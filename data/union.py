@@ -21,7 +21,8 @@ def union(parts: Sequence[IndexedSet]) -> UnionSet:
     """
     splits = {split: [record for part in parts for record in _absolute(part, split)] for split in SPLITS}
     aliases = {name: others for part in parts for name, others in part.aliases.items()}
-    return UnionSet("+".join(part.name for part in parts), parts[0].folder, parts[0].root, splits, aliases)
+    names = {name: parent for part in parts for name, parent in part.names.items()}
+    return UnionSet("+".join(part.name for part in parts), parts[0].folder, parts[0].root, splits, aliases, names)
 
 
 def _absolute(part: IndexedSet, split: str) -> Iterable[Record]:

@@ -36,4 +36,4 @@ def held_out(indexed: IndexedSet, share: float) -> HeldOutSet:
         "train": [record for record in train if record not in chosen],
         "test": [record for record in train if record in chosen],
     }
-    return HeldOutSet(indexed.name, indexed.folder, indexed.root, splits, indexed.aliases)
+    return HeldOutSet(indexed.name, indexed.folder, indexed.root, splits, indexed.aliases, indexed.names)

@@ -26,6 +26,9 @@ HEAVY = {"torch", "torchvision", "timm", "open_clip", "matplotlib", "scipy", "sk
 LIGHT = (
     "main.py",
     "commands/compare.py",
+    "commands/export.py",
+    "commands/predict.py",
+    "commands/prepare.py",
     "commands/report.py",
     "utils/config.py",
     "utils/errors.py",

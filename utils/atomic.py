@@ -1,8 +1,10 @@
-"""Files that are there whole or not at all: written beside their place, flushed to the disk, moved there."""
+"""Files and folders that are there whole or not at all: written beside their place, then moved there."""
 
 import os
-from collections.abc import Callable
-from contextlib import suppress
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from utils.errors import WriteError
@@ -50,3 +52,22 @@ def write_text(file: Path, text: str) -> None:
         shown = ascii(text[max(0, error.start - 30) : error.start + 10])
         raise WriteError(f"{file}: cannot be written ({shown} holds what is no UTF-8 text); rename it") from error
     write_bytes(file, content)
+
+
+@contextmanager
+def whole_folder(place: Path) -> Iterator[Path]:
+    """A folder to fill, which takes its place when everything is in it; where that fails, nothing is there.
+
+    Args:
+        place: is not there yet, or empty.
+    """
+    place = place.absolute()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    held = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    part = held / place.name  # one level down it has the rights that any new folder has
+    part.mkdir()
+    try:
+        yield part
+        part.replace(place)
+    finally:
+        shutil.rmtree(held, ignore_errors=True)

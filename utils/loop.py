@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -202,6 +203,29 @@ def fit(
                 after_epoch(standing(phase, epoch + 1, optimizer.state_dict()["state"]))
 
 
+def step_seconds(phase: Phase, device: torch.device | str = "cpu", accumulate: int = 1) -> float:
+    """How long a step of a phase takes: the gradients of its first batch, computed twice, the second time by the clock.
+
+    No parameter moves; running averages inside the module do.
+
+    Args:
+        phase: what to train and how.
+        device: where the batches go; the phase's module must be there.
+        accumulate: how many pieces a step is cut into, see `fit`.
+
+    Raises:
+        DivergenceError: a loss term is not finite.
+    """
+    optimizer, pieces = _optimizer(phase), Pieces(accumulate, device)
+    with _training(phase):
+        batches = next(_joined(phase.streams, phase.recipe.batch_size, 0))
+        for _ in range(2):
+            started = time.perf_counter()
+            terms = _gradients(phase, phase.params, optimizer, batches, pieces)
+            _check([torch.stack(list(terms.values()))], tuple(terms), phase, 0, 0)  # waits for the device
+    return time.perf_counter() - started
+
+
 @contextmanager
 def _training(phase: Phase) -> Iterator[None]:
     """The module in training mode; afterwards without gradients, and checked: no loss has seen the last step."""
@@ -235,9 +259,7 @@ def _run_epoch(phase, params, optimizer, epoch, steps, batches, pieces, bar) -> 
 
 def _step(phase: Phase, params, optimizer, batches: dict[str, Batch], pieces) -> dict[str, Tensor]:
     """One step of the optimizer; the terms it saw, without their gradients."""
-    while (seen := _backward(phase, params, optimizer, batches, pieces)) is None:
-        pieces.become_smaller(batches, phase.name)
-    seen = _joined_step(params, seen, rows_of(batches))
+    seen = _joined_step(params, _gradients(phase, params, optimizer, batches, pieces), rows_of(batches))
     if phase.recipe.clip_grad is not None:
         nn.utils.clip_grad_norm_(params, phase.recipe.clip_grad)
     if phase.after_backward:
@@ -245,6 +267,13 @@ def _step(phase: Phase, params, optimizer, batches: dict[str, Batch], pieces) ->
     optimizer.step()
     if phase.after_step:
         phase.after_step()
+    return seen
+
+
+def _gradients(phase: Phase, params, optimizer, batches: dict[str, Batch], pieces) -> dict[str, Tensor]:
+    """The terms of a step, whose gradients are there, in as many pieces as memory asks for."""
+    while (seen := _backward(phase, params, optimizer, batches, pieces)) is None:
+        pieces.become_smaller(batches, phase.name)
     return seen
 
 

@@ -121,10 +121,30 @@ def test_without_set_json_paths_start_at_the_index(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"root": 5}', b"\xff\xfe", "[" * 100_000, '{"root": "\\u0000"}', '{"aliases": {"f": "x"}}']
+    "content",
+    [
+        "{",
+        "[]",
+        '{"root": 5}',
+        b"\xff\xfe",
+        "[" * 100_000,
+        '{"root": "\\u0000"}',
+        '{"aliases": {"f": "x"}}',
+        '{"names": ["a"]}',
+        '{"names": {"a": null}}',
+        '{"names": {"": "b"}}',
+        '{"names": {"a": "\\u0000"}}',
+    ],
 )
 def test_a_bad_set_json_is_named(tmp_path, content):
     small(tmp_path, tmp_path)
     (tmp_path / "set.json").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=r"set\.json: "):
         read_set("s", tmp_path)
+
+
+def test_names_without_images_come_back(tmp_path):
+    record = [Record("a.png", "c", "f")]
+    write_set(tmp_path / "s", tmp_path, {"train": record, "test": record}, names={"tabby": "cat", "plum": "plum"})
+    assert read_set("s", tmp_path / "s").names == {"tabby": "cat", "plum": "plum"}
+    assert "aliases" not in json.loads((tmp_path / "s/set.json").read_text())

@@ -1,5 +1,7 @@
 """From requests to sessions: class order, labels, streams, and requests that cannot be served."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -274,3 +276,28 @@ def test_one_level_sets_have_the_same_labels_on_both(draw_set, tmp_path):
 def test_aliases_come_along(draw_set, tmp_path):
     indexed = draw_set(tmp_path, aliases={"husky": ["sled dog"]})
     assert manager(indexed, learn(5)).order.aliases == {"husky": ["sled dog"]}
+
+
+def test_a_class_may_be_known_by_its_name_alone(pets):
+    named = replace(pets, names={"wolf": "dog", "plum": "plum"})
+    (session,) = manager(named, [forget(["husky"])]).sessions()
+    assert session.order.fine == (*OWN_ORDER, "wolf", "plum")  # behind those with images
+    assert session.order.coarse == ("dog", "cat", "plum") and session.order.parents[5:] == (0, 2)
+    assert session.seen == tuple(range(7)) and session.alive == (0, 1, 2, 3, 5, 6)
+    assert set(labels(session.stream("test"))) == set(range(5))
+    assert manager(named, [forget(["husky"])], exclude=["plum"]).order.fine == (*OWN_ORDER, "wolf")
+    # a name that has images is a class like any other
+    assert class_names(replace(pets, names={"beagle": "dog", "wolf": "dog"})) == [*OWN_ORDER, "wolf"]
+
+
+def test_what_asks_for_images_of_a_mere_name_is_refused(pets):
+    named = replace(pets, names={"wolf": "dog", "husky": "wolf"})
+    with pytest.raises(DataError, match="class 'husky' stands under 'dog' here and under 'wolf' before"):
+        manager(named, [forget(["beagle"])])
+    named = replace(pets, names={"wolf": "dog"})
+    with pytest.raises(DataError, match="class 'wolf' has 0 image"):
+        manager(named, learn(["wolf"]))
+    everything = forget(OWN_ORDER, retain="all")
+    with pytest.raises(DataError, match=r"session 0 is to show images of what stays .* 'pets' has only names of it"):
+        manager(named, [everything])
+    assert len(manager(named, [forget(OWN_ORDER[:4], retain="all")]).sessions()[0].stream("retain")) == 5

@@ -1,5 +1,7 @@
 """Several sets as one."""
 
+from dataclasses import replace
+
 import pytest
 
 from data.registry import find_set
@@ -18,8 +20,8 @@ def parts(draw_set, tmp_path):
 
 
 def test_images_and_classes_of_all_parts_in_their_order(parts):
-    both = union(parts)
-    assert both.name == "pets+pets"
+    both = union([replace(part, names={name: "c"}) for part, name in zip(parts, "xy", strict=True)])
+    assert both.name == "pets+pets" and both.names == {"x": "c", "y": "c"}
     assert [record.fine for record in both.splits["test"]] == ["beagle", "siamese", "owl", "beagle"]
     assert len(both.splits["train"]) == 2 * 3 + 2 * 2
     assert both.aliases == {"beagle": ["b"]}

@@ -16,7 +16,9 @@ def invented(**counts: int) -> IndexedSet:
         Record(f"{name}{i}.png", "c", name) for i in range(max(counts.values())) for name in counts if i < counts[name]
     ]
     test = [replace(record, path=f"test/{record.path}") for record in train]
-    return IndexedSet("drawn", Path("sets/drawn"), Path("root"), {"train": train, "test": test}, {"a": ["b"]})
+    return IndexedSet(
+        "drawn", Path("sets/drawn"), Path("root"), {"train": train, "test": test}, {"a": ["b"]}, {"x": "y"}
+    )
 
 
 def counted(records: list[Record]) -> dict[str, int]:
@@ -48,7 +50,8 @@ def test_the_two_parts_are_the_training_images_in_their_order():
     for part in (train, test):
         positions = [place[record] for record in part]
         assert positions == sorted(positions)
-    assert (found.name, found.root, found.aliases) == ("drawn", Path("root"), {"a": ["b"]})
+    assert (found.name, found.root) == ("drawn", Path("root"))
+    assert (found.aliases, found.names) == ({"a": ["b"]}, {"x": "y"})
     assert len(whole.splits["test"]) == 32  # the set itself stays as it was
 
 

@@ -13,7 +13,7 @@ from tests.support import Terminal
 from tests.utils.points import Point, ordered
 from utils.checkpoint import RunCheckpoint
 from utils.errors import CheckpointError, DivergenceError, LetheError
-from utils.loop import CHECK_EVERY, Phase, Progress, Recipe, fit, load_progress, standing
+from utils.loop import CHECK_EVERY, Phase, Progress, Recipe, fit, load_progress, standing, step_seconds
 from utils.streams import TensorStream
 
 
@@ -238,6 +238,20 @@ def test_the_module_is_in_training_mode_only_while_the_phase_lasts():
 
     fit(phase_of(point, loss, Recipe(epochs=1, lr=0.1)), seed=0)
     assert modes == [True] and not point.training
+
+
+def test_the_clock_of_a_step_moves_nothing():
+    point, seen = Point(4.0), []
+
+    def loss(batches):
+        seen.append((point.training, len(batches["train"]["x"])))
+        return {"square": point.w.square().sum()}
+
+    assert step_seconds(phase_of(point, loss, Recipe(epochs=7, lr=0.1, batch_size=2))) > 0
+    assert seen == [(True, 2)] * 2  # one batch, once to warm up
+    assert point.w.item() == 4.0 and point.w.grad is None and not point.training
+    with pytest.raises(DivergenceError, match="'square' became nan"):
+        step_seconds(phase_of(point, lambda _: {"square": math.nan * point.w.sum()}, Recipe(epochs=1, lr=0.1)))
 
 
 def test_no_epochs_leave_everything_as_it_is():
