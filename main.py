@@ -13,7 +13,7 @@ from pathlib import Path
 from utils.errors import ConfigError, LetheError, told
 
 LAUNCHERS = ("local", "slurm")
-COMMANDS = ("audit", "compare", "export", "predict", "prepare", "report")
+COMMANDS = ("audit", "compare", "export", "forget", "predict", "prepare", "report")
 log = logging.getLogger("lethe")
 
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (LetheError, OSError) as error:  # a full disk or a folder without permission needs no traceback either
         return _fail(told(error), 2)
     except KeyboardInterrupt:
-        return _fail("interrupted; a run goes on with --resume", 130)
+        return _fail("interrupted; a run goes on with --resume, forget with the same command", 130)
 
 
 def _fail(message: str, code: int) -> int:

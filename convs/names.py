@@ -56,3 +56,10 @@ def is_clip(name: str) -> bool:
     if re.match(r"(naflex)?(vit|eva|deit)\w*_", bare):
         return False
     return "clip" in bare.lower() or bool(re.match(r"lit:|local-dir:|ViT|RN\d|EVA|PE-|coca_|\S*-ViT-", bare))
+
+
+def everyday_names(step: int = 10) -> tuple[str, ...]:
+    """Names of all kinds of things: every tenth of the 1,000 classes of ImageNet, as open_clip words them."""
+    from open_clip import IMAGENET_CLASSNAMES
+
+    return tuple(IMAGENET_CLASSNAMES[::step])

@@ -360,7 +360,9 @@ def test_a_run_cut_at_every_checkpoint_ends_the_same(workplace, monkeypatch, cap
     cut_after_writing(monkeypatch)
     codes = [lethe("--config", experiment(settings), "--resume")]
     while codes[-1] == 130 and len(codes) < 20:
-        assert capsys.readouterr().err.endswith("lethe: interrupted; a run goes on with --resume\n")
+        assert capsys.readouterr().err.endswith(
+            "lethe: interrupted; a run goes on with --resume, forget with the same command\n"
+        )
         codes.append(lethe("--config", "experiment.json", "--resume"))
     # two sessions, each with one epoch, the end of its only phase, and its own end
     assert codes == [130] * 6 + [0]

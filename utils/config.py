@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from utils.errors import ConfigError, nearest
 from utils.explain import explain, shown
-from utils.plain import writable
+from utils.plain import Twin, no_twins, writable
 from utils.published import ALIASES, SHORTHANDS, UNUSED_KEYS
 from utils.requests import with_named_sets
 from utils.schema import (
@@ -120,7 +120,7 @@ def parse_override(text: str) -> tuple[str, object]:
     if not equals or not key:
         raise ConfigError(f"{COMMAND_LINE} {shown(text)}: expected key=value, such as {COMMAND_LINE} init_epochs=5")
     try:
-        return key, json.loads(value, parse_constant=str, object_pairs_hook=_no_twins)
+        return key, json.loads(value, parse_constant=str, object_pairs_hook=no_twins)
     except (json.JSONDecodeError, RecursionError):
         return key, value
     except ValueError as error:
@@ -146,13 +146,13 @@ def _read_layers(path: Path, above: tuple[Path, ...]) -> _Layer:
 def _read_json(path: Path) -> tuple[dict[str, Any], str]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        raw = json.loads(text, object_pairs_hook=_no_twins)
+        raw = json.loads(text, object_pairs_hook=no_twins)
     except FileNotFoundError as error:
         known = sorted(item.name for item in path.parent.glob("*.json")) if path.parent.is_dir() else []
         raise ConfigError(f"{path}: no such experiment file{nearest(path.name, known)}") from error
     except OSError as error:
         raise ConfigError(f"{path}: the experiment file cannot be read ({error.strerror})") from error
-    except _Twin as error:
+    except Twin as error:
         raise ConfigError(f"{path}{_line(text, error.key, last=True)}: {error}") from error
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}:{error.lineno}: not JSON, {error.msg} at column {error.colno}") from error
@@ -162,23 +162,6 @@ def _read_json(path: Path) -> tuple[dict[str, Any], str]:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected one JSON object {{…}}, got {shown(raw)}")
     return raw, text
-
-
-class _Twin(ValueError):
-    """A key that stands twice in one object."""
-
-    def __init__(self, key: str):
-        super().__init__(f"key {key!r} stands there twice; keep one")
-        self.key = key
-
-
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise _Twin(key)
-        found[key] = value
-    return found
 
 
 def _line(text: str, key: str, last: bool = False) -> str:

@@ -33,6 +33,35 @@ def dumps(value: object, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
 
 
+class Twin(ValueError):
+    """A key that stands twice in one JSON object."""
+
+    def __init__(self, key: str):
+        super().__init__(f"key {key!r} stands there twice; keep one")
+        self.key = key
+
+
+def no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """What `json` has read of an object, for its `object_pairs_hook`.
+
+    Raises:
+        Twin: a key stands there twice.
+    """
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key in found:
+            raise Twin(key)
+        found[key] = value
+    return found
+
+
+def duration(seconds: float) -> str:
+    """A time for people, to about two digits: 45 s, 12 min, 3.5 h."""
+    if seconds < 99.5:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
+
+
 def writable(text: str) -> bool:
     """Whether a file may hold the text and be named by it: there is no NUL in it, nor half of a surrogate pair."""
     return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
