@@ -27,6 +27,7 @@ LIGHT = (
     "main.py",
     "commands/compare.py",
     "commands/export.py",
+    "commands/forget.py",
     "commands/predict.py",
     "commands/prepare.py",
     "commands/report.py",

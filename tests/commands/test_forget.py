@@ -1,0 +1,234 @@
+"""`main.py forget`: from folders of photographs to a model that open_clip loads and that knows the concepts no more."""
+
+import argparse
+import json
+import logging
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+from commands import forget
+from convs import export
+from convs.clip import build_clip
+from convs.names import SHIPPED
+from data.concepts import gather
+from data.world import world_classes
+from tests.support import assert_same_run, at_work, contents, cut_after_writing, lethe, only_run
+from utils.config import load_config
+
+ASKED = {"Veltro Comet": "Veltro", "Ostara Meadow": "Ostara"}
+QUICK = ("--epochs", 30, "--set", "forget_lr=1e-4", "--set", "workers=0", "--device", "cpu")
+MODEL = ("--model", "tiny_clip", "--templates", "drawn")
+REQUEST = (*MODEL, "--exemplars", "ask", "--zero-shot", "keep", "--parents", "parents.json")
+# asks the model in a folder, by open_clip alone, for the names behind some pictures
+ELSEWHERE = """
+import json, sys, open_clip, torch
+from PIL import Image
+from torch.nn.functional import normalize
+
+names, templates, files = json.load(open("asked.json"))
+model, _, preprocess = open_clip.create_model_and_transforms("local-dir:" + sys.argv[1])
+tokenizer = open_clip.get_tokenizer("local-dir:" + sys.argv[1])
+with torch.no_grad():
+    rows = [model.eval().encode_text(tokenizer([text.replace("{}", name) for text in templates])) for name in names]
+    rows = torch.stack([normalize(normalize(each, dim=-1).mean(0), dim=-1) for each in rows])
+    seen = torch.stack([preprocess(Image.open(file).convert("RGB")) for file in files])
+    answers = (normalize(model.encode_image(seen), dim=-1) @ rows.T).argmax(1).tolist()
+assert not {"models", "convs", "commands", "utils.errors"} & set(sys.modules)
+print(json.dumps([names[answer] for answer in answers]))
+"""
+
+
+def lay_out(folder: Path) -> None:
+    """The miniature's pictures as a person would hand them over: two cars to go, the others by make, to stay."""
+    pictures = folder / "data/cache/toymini/images"
+    for make, car in world_classes("toymini"):
+        place = folder / ("ask" if car in ASKED else f"keep/{make}") / car.replace(" ", "_")
+        place.mkdir(parents=True)
+        for split in ("train", "test"):
+            for file in pictures.glob(f"{split}/{car.lower().replace(' ', '-')}-*.png"):
+                shutil.copy(file, place / f"{split}{file.name[-7:]}")
+    (folder / "parents.json").write_text(json.dumps(ASKED))
+
+
+@pytest.fixture
+def handed(workplace) -> Path:
+    lay_out(workplace)
+    return workplace
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> Iterator[Path]:
+    """Where one request has been followed to its end."""
+    with at_work(tmp_path_factory.mktemp("forget"), tmp_path_factory) as base:
+        lay_out(base)
+        assert lethe("forget", *REQUEST, *QUICK, "--out", "out") == 0
+        yield base
+
+
+def test_what_comes_out(done):
+    assert {place.name for place in Path("out").iterdir()} == {
+        "audits.md",
+        "forget.json",
+        "logs",
+        "model",
+        "report.html",
+        "sets",
+    }
+    card = Path("out/model/MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "forget (fine) " in card and "| **verdict** |" in card
+    assert "Veltro Comet" in Path("out/report.html").read_text(encoding="utf-8")
+    summary = json.loads((only_run(Path("out/logs")) / "summary.json").read_text())
+    assert (summary["forget_fine_before"], summary["forget_fine"]) == (100.0, 0.0)
+    assert summary["zero_shot"] >= 75.0 and summary["retain_fine"] >= 75.0
+
+
+def test_the_experiment_is_an_ordinary_one(done):
+    config = load_config(Path("out/forget.json")).config
+    assert (config.model_name, config.tune, config.dataset) == ("hinge", "all", "exemplars+keep")
+    assert (config.forget_epochs, config.forget_lr, config.checkpoint_every) == (30, 1e-4, 8)
+    (asked,) = config.sessions
+    assert set(asked.forget.classes) == set(ASKED) and asked.forget.level == "fine" and asked.forget.retain == "none"
+    lines = [json.loads(line) for line in Path("out/sets/exemplars/train.jsonl").read_text().splitlines()]
+    assert {(line["fine_label"], line["coarse_label"]) for line in lines} == set(ASKED.items())
+
+
+def test_open_clip_alone_loads_it_and_finds_the_concepts_no_more(done):
+    original = Path(mkdtemp(dir=done))
+    export.write_open_clip(build_clip("tiny_clip"), original)
+    held_out = [json.loads(line)["img_path"] for line in Path("out/sets/exemplars/test.jsonl").read_text().splitlines()]
+    kept = sorted(Path("keep").rglob("test000.png"))
+    files = [str(done / file) for file in [*(Path("ask") / path for path in held_out), *kept]]
+    truth = [Path(file).parent.name.replace("_", " ") for file in files]
+    templates = json.loads(Path("out/model/classes.json").read_text())["templates"]
+    Path("asked.json").write_text(json.dumps([[car for _, car in world_classes("toymini")], templates, files]))
+    Path("elsewhere.py").write_text(ELSEWHERE)
+    before, after = (answers(name) for name in (original, "out/model"))
+    gone = len(held_out)
+    assert gone >= 4 and before[:gone] == truth[:gone]
+    assert not set(ASKED) & set(after)
+    right = [sum(a == b for a, b in zip(some[gone:], truth[gone:], strict=True)) for some in (before, after)]
+    assert len(kept) == 10 and right[0] >= 9 and right[1] >= 7
+
+
+def answers(model) -> list[str]:
+    """What a model calls the pictures, by open_clip in a process of its own."""
+    words = [sys.executable, "-I", "elsewhere.py", str(model)]
+    process = subprocess.run(words, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
+
+
+def test_the_same_command_finds_everything_done(done, caplog):
+    before = {name: file.stat().st_mtime_ns for name in ("model", "logs") for file in Path("out", name).rglob("*.*")}
+    with caplog.at_level(logging.INFO, "lethe"):
+        assert lethe("forget", *REQUEST, *QUICK, "--out", "out") == 0
+    assert "nothing is left to do" in caplog.text and "Epoch" not in caplog.text
+    after = {name: file.stat().st_mtime_ns for name in ("model", "logs") for file in Path("out", name).rglob("*.*")}
+    assert before == after
+
+
+def test_another_request_does_not_go_on_there(done, capsys):
+    for change in (("--epochs", 31), ("--parents", "other.json")):
+        Path("other.json").write_text(json.dumps(ASKED | {"Veltro Comet": "car"}))
+        assert lethe("forget", *REQUEST, *QUICK, *change, "--out", "out") == 2
+        assert "--out out: holds another request (" in capsys.readouterr().err
+    assert not list(done.glob(".out*"))
+
+
+def test_a_cut_request_goes_on(handed, monkeypatch):
+    short = (*REQUEST, *QUICK, "--epochs", 4, "--set", "precision=fp32")
+    with monkeypatch.context() as patch:
+        cut_after_writing(patch, "phase")
+        assert lethe("forget", *short, "--out", "cut") == 130
+    assert not Path("cut/model").exists() and Path("cut/forget.json").is_file()
+    with monkeypatch.context() as patch:  # and again, when all but the model is there
+        patch.setattr(forget, "_conclude", lambda *_: None)
+        patch.setattr("models.export.export_run", interrupted)
+        assert lethe("forget", *short, "--out", "cut") == 130
+    assert Path("cut/report.html").is_file() and not Path("cut/model").exists()
+    assert lethe("forget", *short, "--out", "cut") == 0
+    assert lethe("forget", *short, "--out", "whole") == 0
+    assert_same_run(*(only_run(Path(name) / "logs") for name in ("cut", "whole")))
+    weights = [load_file(Path(name) / "model/open_clip_model.safetensors") for name in ("cut", "whole")]
+    assert weights[0].keys() == weights[1].keys() and all(weights[0][k].equal(weights[1][k]) for k in weights[0])
+
+
+def interrupted(*_) -> None:
+    raise KeyboardInterrupt
+
+
+def test_names_alone_and_no_photographs_of_what_stays(handed, caplog):
+    names = {"red car": None, "Veltro Harbor": "Veltro"}
+    Path("names.json").write_text(json.dumps(names))
+    shutil.rmtree("ask/Ostara_Meadow")
+    words = (*MODEL, "--exemplars", "ask", "--retain-names", "names.json", *QUICK, "--epochs", 1)
+    with caplog.at_level(logging.INFO, "lethe"):
+        assert lethe("forget", *words, "--out", "out") == 0
+    assert "'Veltro Comet'; 8 photographs to forget by, 2 to test by" in caplog.text
+    assert "2 names, 0 of them with photographs (red car, Veltro Harbor)" in caplog.text
+    assert re.search(r"This will take about .*: 1 steps of", caplog.text)
+    assert "It is not forgotten" in caplog.text  # by one step
+    audits = Path("out/audits.md").read_text(encoding="utf-8")
+    assert "prompt_wordings" in audits and "nan" not in audits and "verdict" not in audits
+    assert json.loads(Path("out/model/classes.json").read_text())["names"]["fine"] == ["Veltro Comet", *names]
+
+
+def test_epochs_follow_from_the_number_of_photographs(handed):
+    concepts = gather(Path("ask"), [Path("keep")])
+    found = {}
+    for words in ((), ("--set", "forget_batch_size=3"), ("--epochs", "2"), ("--set", "forget_epochs=5")):
+        parser = argparse.ArgumentParser()
+        forget.add_arguments(parser)
+        args = parser.parse_args([*MODEL, "--exemplars", "ask", "--out", "out", *words])
+        forget._prepare(Path("draft"), args, concepts)
+        found[words] = load_config(Path("draft/forget.json")).config.forget_epochs
+    # 16 photographs are one batch of 32 or six of 3, and 375 steps are to be taken
+    assert list(found.values()) == [375, 63, 2, 5]
+    assert not Path("out").exists()
+
+
+WRONG = {
+    "no folder": (("--exemplars", "nowhere"), "nowhere: no such folder of photographs"),
+    "no images": (("--exemplars", "empty"), "empty/plum: holds no image"),
+    "one image": (("--exemplars", "single"), "'plum' has 1 image(s), 1 to show and 0 to test by; at least 2"),
+    "twins": (("--exemplars", "twins"), "the folders 'Plum' and 'plum' name one class"),
+    "no photograph": (("--exemplars", "damaged"), "1 photograph(s) cannot be read"),
+    "parents": (("--parents", "strange.json"), "'Veltro Comt' is none of the concepts; did you mean 'Veltro Comet'"),
+    "no file": (("--parents", "nowhere.json"), "nowhere.json: cannot be read"),
+    "model": (("--model", "ViT-L-15"), "--model ViT-L-15: is unknown to open_clip; did you mean 'ViT-L-14'"),
+    "no weights": (("--weights", "nowhere.pt"), "nowhere.pt: no such weights file"),
+    "tag": (("--model", "ViT-B-32", "--weights", "nowhere.pt"), "'nowhere.pt' of 'ViT-B-32' are neither a file nor"),
+    "other weights": (("--weights", SHIPPED / "tiny_vit.safetensors"), "tiny_vit.safetensors: "),
+    "out is a file": (("--out", "parents.json"), "--out parents.json: is a file"),
+    "out is full": (("--out", "keep"), "--out keep: is there already, and not from this command"),
+    "out below a file": (("--out", "parents.json/out"), "parents.json"),
+    "own key": (("--set", "dataset=toymini"), "--set dataset: follows from the command's own options"),
+    "seeds": (("--set", "seed=[1,2]"), "one model comes out, so there is one seed"),
+    "unknown key": (("--set", "epocs=1"), "unknown key 'epocs'"),
+    "adapters": (("--set", "tune=adapter"), "parallel adapters have a ReLU inside and cannot be merged"),
+    "templates": (("--templates", "carz"), "'carz' is no set of templates; did you mean 'cars'"),
+    "epochs": (("--epochs", "-1"), "'forget_epochs'"),
+}
+
+
+@pytest.mark.parametrize(("words", "reason"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_said_before_anything_is_there(handed, refused, words, reason):
+    for place, count in {"empty/plum": 0, "single/plum": 1, "twins/plum": 2, "twins/Plum": 2}.items():
+        Path(place).mkdir(parents=True)
+        for number in range(count):
+            Image.new("RGB", (8, 8)).save(Path(place, f"{number}.png"))
+    shutil.copytree("ask", "damaged")
+    Path("damaged/Veltro_Comet/test000.png").write_bytes(b"no picture")
+    Path("strange.json").write_text('{"Veltro Comt": "Veltro"}')
+    before = contents(handed)
+    assert reason in refused("forget", *REQUEST, "--device", "cpu", "--out", "out", *words)
+    assert contents(handed) == before and not Path("out").exists() and not list(handed.glob(".out*"))
