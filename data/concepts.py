@@ -101,27 +101,41 @@ def gather(
         DataError: a file or a folder is not as it must be, or something is to be forgotten and kept.
     """
     built = photographs(exemplars, HELD_OUT)
-    parent = classes(built) | (_given(parents, classes(built)) if parents else {})
     no_two_alike(classes(built), str(exemplars))
+    parent = classes(built) | (_given(parents, classes(built)) if parents else {})
     sets = {name: photographs(folder, MEASURED) for name, folder in _named(general).items()}
     shown = {name: above for each in sets.values() for name, above in classes(each).items()}
     _both(parent, shown, "--zero-shot: a set of what has nothing to do with the request")
-    if retained:
-        kept = {name: above or shown.get(name, name) for name, above in read_names(retained).items()}
-        _both(parent, kept, str(retained))
-    else:
-        gone = {name.casefold() for name in parent}
-        kept = dict(shown) or {name: name for name in others() if name.casefold() not in gone}
+    kept = _retained(retained, shown) if retained else shown or _unlike(others(), parent)
+    _both(parent, kept, str(retained))
+    return Concepts(_under(built, parent), sets, parent, _beside_parents(kept, parent))
+
+
+def _retained(file: Path, shown: Mapping[str, str]) -> dict[str, str]:
+    """The names of a file with their parents, which for those with photographs their folders tell, too."""
+    return {name: above or shown.get(name, name) for name, above in read_names(file).items()}
+
+
+def _unlike(names: Iterable[str], concepts: Iterable[str]) -> dict[str, str]:
+    gone = {name.casefold() for name in concepts}
+    return {name: name for name in names if name.casefold() not in gone}
+
+
+def _beside_parents(kept: Mapping[str, str], parent: Mapping[str, str]) -> dict[str, str]:
     over = [above for name, above in parent.items() if above != name]
-    _both(parent, over, "the parents are to be kept")
-    kept |= {name: name for name in over if name not in kept}
-    _both(parent, kept.values(), "the parents of what is kept are to be kept")
-    no_two_alike(kept, "the names to keep")
+    _both(parent, [*over, *kept.values()], "parents are to be kept")
+    every = dict(kept) | {name: name for name in over if name not in kept}
+    no_two_alike(every, "the names to keep")
+    return every
+
+
+def _under(built: Built, parent: Mapping[str, str]) -> Built:
+    """The same photographs, their classes under other parents."""
     splits = {
         split: [Record(record.path, parent[record.fine], record.fine) for record in records]
         for split, records in built.splits.items()
     }
-    return Concepts(Built(built.root, splits), sets, parent, kept)
+    return Built(built.root, splits)
 
 
 def _given(file: Path, concepts: Mapping[str, str]) -> dict[str, str]:

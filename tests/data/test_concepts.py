@@ -116,10 +116,10 @@ def test_names_to_keep_leave_the_other_classes_out(photos, tmp_path):
     [
         ({"parents": {"plumm": "fruit"}}, "p.json: 'plumm' is none of the concepts; did you mean 'plum'"),
         ({"parents": {"plum": None}}, "p.json: 'plum' has no parent; leave it out"),
-        ({"parents": {"plum": "oak"}}, "the parents are to be kept: 'oak' is to be forgotten"),
-        ({"parents": {"plum": "Plum"}}, "the parents are to be kept: 'Plum' is to be forgotten"),
+        ({"parents": {"plum": "oak"}}, "parents are to be kept: 'oak' is to be forgotten"),
+        ({"parents": {"plum": "Plum"}}, "parents are to be kept: 'Plum' is to be forgotten"),
         ({"retained": ["sky", "Oak"]}, "k.json: 'Oak' is to be forgotten; take it out"),
-        ({"retained": {"acorn": "oak"}}, "the parents of what is kept are to be kept: 'oak' is to be forgotten"),
+        ({"retained": {"acorn": "oak"}}, "parents are to be kept: 'oak' is to be forgotten"),
         ({"retained": ["Fruit"], "parents": {"plum": "fruit"}}, "the names to keep: 'Fruit' and 'fruit' are one name"),
         ({"general": ["trees"]}, "--zero-shot: a set of what has nothing to do with the request: 'oak'"),
         ({"general": ["birds", "more/birds"]}, "--zero-shot more/birds: a set is called 'birds' already"),
