@@ -222,7 +222,7 @@ def step_seconds(phase: Phase, device: torch.device | str = "cpu", accumulate: i
         for _ in range(2):
             started = time.perf_counter()
             terms = _gradients(phase, phase.params, optimizer, batches, pieces)
-            _check([torch.stack(list(terms.values()))], tuple(terms), phase, 0, 0)  # waits for the device
+            _checked([torch.stack(list(terms.values()))], tuple(terms), phase, 0, 0)  # waits for the device
     return time.perf_counter() - started
 
 
@@ -251,9 +251,10 @@ def _run_epoch(phase, params, optimizer, epoch, steps, batches, pieces, bar) -> 
         history.append(torch.stack(list(terms.values())))
         bar.update()
         if len(history) - checked == CHECK_EVERY:
-            _check(history[checked:], names, phase, epoch, checked, bar)
+            bar.set_postfix(_checked(history[checked:], names, phase, epoch, checked))
             checked = len(history)
-    _check(history[checked:], names, phase, epoch, checked, bar)
+    if len(history) > checked:
+        bar.set_postfix(_checked(history[checked:], names, phase, epoch, checked))
     return dict(zip(names, torch.stack(history).mean(0).tolist(), strict=True)) if history else {}
 
 
@@ -325,10 +326,8 @@ def _cycle(stream: Stream, size: int, seed: int, part: Part) -> Iterator[Batch]:
         turn += 1
 
 
-def _check(history: list[Tensor], names: tuple[str, ...], phase: Phase, epoch: int, offset: int, bar: tqdm) -> None:
-    """See that the latest steps went well, and show their terms: one wait for the device serves both."""
-    if not history:
-        return
+def _checked(history: list[Tensor], names: tuple[str, ...], phase: Phase, epoch: int, offset: int) -> dict[str, str]:
+    """The mean terms of the latest steps, to be shown, once it is seen that these went well: one wait for both."""
     terms = torch.stack(history).cpu()  # [steps, terms]
     place = f"in phase '{phase.name}', epoch {epoch + 1}, step"
     if (bad := ~terms.isfinite()).any():
@@ -344,8 +343,7 @@ def _check(history: list[Tensor], names: tuple[str, ...], phase: Phase, epoch: i
             f"({phase.recipe.max_loss:g}); its largest term is '{names[int(terms[step].argmax())]}'; "
             "lower the learning rate or raise the bound"
         )
-    means = zip(names, terms.mean(0).tolist(), strict=True)
-    bar.set_postfix({name: f"{value:.3f}" for name, value in means})
+    return {name: f"{value:.3f}" for name, value in zip(names, terms.mean(0).tolist(), strict=True)}
 
 
 def _report(phase: Phase, task: int, epoch: int, means: dict[str, float]) -> None:
