@@ -2,7 +2,7 @@
 
 import pytest
 
-from convs.names import is_clip
+from convs.names import everyday_names, is_clip
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,11 @@ from convs.names import is_clip
 )
 def test_which_backbones_are_clips(name, expected):
     assert is_clip(name) is expected
+
+
+def test_everyday_names_are_a_hundred_of_all_kinds():
+    from open_clip import IMAGENET_CLASSNAMES
+
+    found = everyday_names()
+    assert len(set(found)) == len(found) == 100 and set(found) <= set(IMAGENET_CLASSNAMES)
+    assert {"tench", "flamingo"} <= set(found)  # numbers 0 and 130
