@@ -329,8 +329,10 @@ def _classes(request: RequestResult, role: str) -> str:
     changes = request.of_role(role)
     moved = [change for change in changes if role in ("forget", "past") or (finite(change.change) and change.change)]
     shown = [f"{change.name} {_arrow(change.before, change.after)}" for change in moved]
-    left = len(changes) - len(moved)
-    return ", ".join(shown + [f"{left} unchanged"] * bool(left))
+    unseen = sum(not change.images for change in changes if change not in moved)
+    left = len(changes) - len(moved) - unseen
+    counts = {"unchanged": left, "without test images": unseen}
+    return ", ".join(shown + [f"{count} {what}" for what, count in counts.items() if count])
 
 
 def _arrow(before: float, after: float) -> str:

@@ -145,9 +145,14 @@ def _requests_parts(results: RunResults) -> list[str]:
     asked = [f"- session {row.index}, level {row.request.level}: {one_line(', '.join(row.classes))}" for row in rows]
     note = "Accuracies in percent; in brackets the 95 % interval."
     worst, tasks = worst_grid(rows), tasks_grid(rows)
-    lost = ["### Retained classes that lost most", markdown(worst)] if worst else ["No retained class lost accuracy."]
+    lost = ["### Retained classes that lost most", markdown(worst)] if worst else [_none_lost(rows)]
     by_task = [f"### {BY_TASK}", markdown(tasks)] if tasks else []
     return ["## Requests", "\n".join(asked), note, markdown(requests_grid(rows)), *lost, *by_task]
+
+
+def _none_lost(rows: Sequence[SessionResult]) -> str:
+    tested = any(change.images for row in rows for change in row.request.of_role("adjacent", "remote"))
+    return "No retained class lost accuracy." if tested else "Of what was to stay there are no test images."
 
 
 def tasks_grid(rows: Sequence[SessionResult]) -> Grid | None:

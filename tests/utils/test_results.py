@@ -227,7 +227,7 @@ def test_the_lines_after_a_request():
         "Quality 57.14, Zero-shot 60.0 -> 50.0",
         "Forgotten classes: a 90.0 -> 0.0, f 50.0 -> 60.0",
         "Adjacent classes: b 80.0 -> 70.0",
-        "Remote classes: g 100.0 -> 60.0, 2 unchanged",
+        "Remote classes: g 100.0 -> 60.0, 1 unchanged, 1 without test images",
         "Classes of past requests: d 10.0 -> 10.0",
     ]
 

@@ -153,6 +153,11 @@ def test_a_class_without_images_has_empty_cells(tmp_path):
     run.sessions[0] = replace(run.sessions[0], request=replace(request, classes=(request.classes[0], empty)))
     write(run, tmp_path)
     assert [rows_of(tmp_path / "classes.csv")[1][key] for key in ("before", "after", "change")] == [""] * 3
+    text = (tmp_path / "table.md").read_text()
+    assert "Of what was to stay there are no test images." in text and "No retained class lost" not in text
+    same = replace(request.classes[1], before=50.0, after=50.0)
+    run.sessions[0] = replace(run.sessions[0], request=replace(request, classes=(request.classes[0], same)))
+    write(run, tmp_path)
     assert "No retained class lost accuracy." in (tmp_path / "table.md").read_text()
 
 
