@@ -12,12 +12,14 @@ from pathlib import Path
 import torch
 
 from data.sessions import Session
+from models.album import Album
 from models.build import build
 from models.evaluation import TOP, Scores, evaluate
 from models.request_figures import Examined, Judge, examine
 from models.runs import names_of, restore
 from models.verification import similarities
 from utils import group_plots, plots, request_plots, results, tables
+from utils.album import album_name, album_text
 from utils.atomic import write_text
 from utils.checkpoint import RunCheckpoint, write_tensors
 from utils.config import Config, Loaded, config_hash, log_stem, resolved
@@ -206,11 +208,19 @@ class Run:
         started = time.monotonic()
         self._announce(session)
         judge = self._judge(session) if session.kind == "forget" else None
+        album = self._keep_history(session) if judge and self.config.keep_history else None
         self._train(session)
         log.info("Trainable params: %d", sum(p.numel() for p in self.learner.model.parameters() if p.requires_grad))
         self.examined = self._examine(session)
         request = judge.verdict(self.examined) if judge else None
         self.results.sessions.append(self._row(session, self.examined.scores, request, time.monotonic() - started))
+        if album:
+            text = album_text(album.exemplars())
+            by_the_first(write_text)(self.place.history / album_name(session.index), text)
+        self._close(session)
+
+    def _close(self, session: Session) -> None:
+        """Say what a session came to, and keep it; what a purge removes goes after that."""
         for line in results.session_lines(self.results):
             log.info(line)
         self._tell(session, of_session(self.results.sessions[-1]))
@@ -240,10 +250,12 @@ class Run:
         named = [session.order.coarse[label] for label in session.coarse_classes]
         named += [session.order.fine[label] for label, goal in session.goals.items() if goal == "fine"]
         log.info("Forgetting (%s): %s", session.level, ", ".join(named))
-        if self.config.keep_history:
-            kept = self.place.history / f"before_{session.index}.safetensors"
-            by_the_first(write_tensors)(kept, self.learner.state_dict(), {"session": session.index})
-            log.info("keep_history: the model as it was before this request, with all it knew, stays in %s", kept)
+
+    def _keep_history(self, session: Session) -> Album | None:
+        kept = self.place.history / f"before_{session.index}.safetensors"
+        by_the_first(write_tensors)(kept, self.learner.state_dict(), {"session": session.index})
+        log.info("keep_history: the model as it was before this request, with all it knew, stays in %s", kept)
+        return Album(self.learner, session) if len(session.stream("plain")) else None
 
     def _row(
         self, session: Session, scores: Scores, request: results.RequestResult | None, seconds: float

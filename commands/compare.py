@@ -9,10 +9,11 @@ from itertools import chain
 from pathlib import Path
 
 from utils.comparison import PAIRS, Comparison, Row, Run, compare, significance
+from utils.comparison_dots import dots
 from utils.config import Config, load_config
 from utils.errors import ConfigError, nearest
 from utils.formats import Best, Grid, csv_text, latex, markdown
-from utils.html import element, page, table
+from utils.html import Markup, element, joined, page, table
 from utils.metrics import mean_std
 from utils.plain import one_line
 from utils.run_folder import CONFIG, finished
@@ -155,10 +156,18 @@ class Style:
 
 
 def _html(found: Sequence[Comparison], metrics: Sequence[str] | None, gaps: Sequence[str]) -> str:
-    """The same as a page."""
-    tables = [part for item in found for part in (element("h2", item.task), table(_grid(item, metrics)))]
+    """The same as a page, with a picture of every figure."""
+    parts = [part for item in found for part in _task(item, metrics)]
     listed = element("ul", *(element("li", gap) for gap in gaps)) if gaps else None
-    return page("Lethe: runs compared", *tables, element("p", TEST), listed)
+    title = "Runs compared"
+    return page(f"Lethe: {title}", element("h1", title), *parts, element("p", TEST, class_="note"), listed)
+
+
+def _task(found: Comparison, metrics: Sequence[str] | None) -> list[Markup | None]:
+    drawn = [(title_of(metric), dots(found, metric)) for metric in _chosen(found, metrics)]
+    pictures = [joined(element("h3", title), picture) for title, picture in drawn if picture]
+    note = element("p", "A large dot is the mean, a small one a seed.", class_="note") if pictures else None
+    return [element("h2", found.task), *pictures, note, table(_grid(found, metrics))]
 
 
 def _chosen(found: Comparison, metrics: Sequence[str] | None) -> Sequence[str]:

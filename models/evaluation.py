@@ -26,11 +26,13 @@ class Scores:
         labels: level → true labels, [N].
         logits: level → logits, [N, C]. Where the learner has no coarse rows, a parent scores as its best child.
         text: the same against the plain text features of the names; empty without a text tower.
+        features: what the learner compares with its rows, [N, D].
     """
 
     labels: dict[str, np.ndarray]
     logits: dict[str, np.ndarray]
     text: dict[str, np.ndarray]
+    features: np.ndarray
 
 
 def score(learner: Learner, session: Session) -> Scores:
@@ -47,6 +49,7 @@ def score(learner: Learner, session: Session) -> Scores:
         worded = model.logits(output.features, text)
         return (
             {level: batch[level] for level in LEVELS}
+            | {"features": output.features}
             | {f"logits.{level}": values for level, values in output.logits.items()}
             | {f"text.{level}": values for level, values in worded.items()}
         )
@@ -57,9 +60,9 @@ def score(learner: Learner, session: Session) -> Scores:
             f"after session {session.index} the model's logits are no longer finite; lower the learning rate"
         )
     arrays = {name: value.numpy() for name, value in outputs.items()}
-    labels = {level: arrays.pop(level) for level in LEVELS}
+    labels, features = {level: arrays.pop(level) for level in LEVELS}, arrays.pop("features")
     logits, text = (_levels(arrays, source, session.order) for source in ("logits", "text"))
-    return Scores(labels, logits, text)
+    return Scores(labels, logits, text, features)
 
 
 def _levels(arrays: dict[str, np.ndarray], source: str, order: ClassOrder) -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ from data.sessions import Session
 from models.evaluation import Scores, score
 from models.learner import Learner
 from utils.answers import answers, said
+from utils.feature_map import Plane, Spot, shown, spots
 from utils.loop import Batch
 from utils.metrics import accuracy, topk_hits
 from utils.passes import gather
@@ -172,6 +173,10 @@ class Judge:
         self.session, self.general = session, general
         self.split = parts(session, rows)
         self.before, self.said_before = self._measure(before), self._said(before.scores)
+        roles = (session.classes, self.split.adjacent, self.split.remote)
+        self.shown = shown(before.scores.labels["fine"], roles)
+        self.plane = Plane(before.scores.features[self.shown])
+        self.points = self.plane.of(before.scores.features[self.shown])
 
     def _said(self, scores: Scores) -> Counter[tuple[int, int]]:
         return said(scores.labels["fine"], scores.logits["fine"], self.session.classes)
@@ -188,7 +193,11 @@ class Judge:
         figures = [model.figures | _balance(self.before, model) for model in (self.before, after)]
         classes = _changes(self.session, self.split, counts, self.before.classes, after.classes)
         called = answers(self.said_before, self._said(examined.scores), self.session.order.fine)
-        return RequestResult(self.session.level, *figures, classes, sizes, called)
+        return RequestResult(self.session.level, *figures, classes, sizes, called, self._spots(examined.scores))
+
+    def _spots(self, scores: Scores) -> tuple[Spot, ...]:
+        names = [self.session.order.fine[label] for label in scores.labels["fine"][self.shown]]
+        return spots(names, self.points, self.plane.of(scores.features[self.shown]))
 
 
 def _changes(

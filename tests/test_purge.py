@@ -13,6 +13,7 @@ import trainer
 from tests.forgetting import ARROW, CANYON, COMET, FALCON, FORGET, LABELS, MEADOW, MIXED, STREAM, near
 from tests.support import contents, cut_after_writing, experiment, lethe, log_of, only_run, outcome
 from trainer import Run
+from utils.album import album_of
 from utils.checkpoint import read_notes, read_tensors
 
 
@@ -46,7 +47,7 @@ def test_of_before_the_numbers_remain(mixed):
         notes = read_notes(place / "session.safetensors")
         assert notes.keys() == {"results", "seconds", "told", "names", "config"}
         for row in notes["results"]:
-            assert longest_list(row) <= 2  # the groups: no feature hides among the figures
+            assert longest_list(row) <= 2  # groups, and spots of the map: no feature hides among the figures
     for file in folder.rglob("*.json"):
         assert longest_list(json.loads(file.read_text())) <= 2  # a crop's least and most
 
@@ -132,8 +133,10 @@ def test_history_is_kept_where_asked_and_the_log_says_so(workplace):
     short = MIXED | {"sessions": STREAM[:2]}
     assert lethe("--config", experiment(short, keep_history=True)) == 0
     folder = only_run()
-    (kept,) = (folder / "history").iterdir()
-    assert kept.name == "before_1.safetensors"
+    kept, album = sorted((folder / "history").iterdir())
+    assert (kept.name, album.name) == ("before_1.safetensors", "exemplars_1.json")
+    pictures = album_of(album.read_text(encoding="utf-8"))
+    assert [one.name for one in pictures] == [MEADOW] * 3 and {len(one.after) for one in pictures} == {2}
     saved = read_tensors(kept)
     assert {name.split(".")[1] for name in saved.tensors if name.startswith("statistics.")} == {"0", "1"}
     log = log_of(folder)

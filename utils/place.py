@@ -8,7 +8,7 @@ from pathlib import Path
 from utils.config import Config, config_hash, load_config, log_stem, resolved
 from utils.errors import CheckpointError, ConfigError
 from utils.processes import by_the_first
-from utils.run_folder import AUDIT_FIGURES, AUDIT_PAGE, CONFIG, REPORT, SUMMARY, finished
+from utils.run_folder import AUDIT_FIGURES, AUDIT_PAGE, CONFIG, HISTORY, REPORT, SUMMARY, finished
 from utils.schema import NO_EFFECT
 
 
@@ -40,8 +40,8 @@ class Place:
 
     @property
     def history(self) -> Path:
-        """Models as they were before each forget request, where the config keeps them."""
-        return self.folder / "history"
+        """Models as they were before each forget request, and its exemplars, where the config keeps them."""
+        return self.folder / HISTORY
 
     @property
     def begun(self) -> bool:
@@ -64,7 +64,7 @@ class Place:
 
     @by_the_first
     def drop_history(self) -> None:
-        """Let go of those models."""
+        """Let go of them."""
         _drop(self.history)
 
     def finished(self) -> dict | None:

@@ -21,8 +21,8 @@ UNSHOWN = {"about", "sessions", "plugins", "data_root", "index_root", "logs", "w
 TILES = ("accuracy_last", "accuracy_average", "forgetting", "quality", "utility", "qu", "zero_shot", "tunable_ratio")
 COMPARED = (*TILES, "wall_s")
 LEFT_OUT = (
-    "A map of the features before and after is not here: a run keeps neither images nor features of what it has "
-    "forgotten. Tests of what is left of a concept are those of `python main.py audit RUN_DIR`."
+    "Of the time before a request numbers remain, and pictures only where the run was to keep them (`keep_history`). "
+    "Tests of what is left of a concept are those of `python main.py audit RUN_DIR`."
 )
 
 
@@ -77,7 +77,7 @@ def _run(run: FinishedRun, place: str, alone: bool) -> Markup:
         _asked(run),
         _curves(run),
         _matrices(run),
-        *(request_part(row) for row in run.results.forgets),
+        *(request_part(row, run.albums.get(row.index, ())) for row in run.results.forgets),
         _groups(run),
         _audits(run),
         _summary(run),
@@ -139,14 +139,15 @@ def _curves(run: FinishedRun) -> Markup:
     )
 
 
-def _matrices(run: FinishedRun) -> Markup:
+def _matrices(run: FinishedRun) -> Markup | None:
     parts = []
     for level in run.results.levels:
         if any(run.results.matrix(level)):
             grid = tables.matrix_grid(run.results, level)
-            parts.append(element("h3", f"Top-1 (%) of each session's classes, {level} labels"))
-            parts.append(table(grid, _shades(run.results.matrix(level), len(grid.header) - 1, 100)))
-    return joined(*parts)
+            shades = _shades(run.results.matrix(level), len(grid.header) - 1, 100)
+            parts.append(element("div", element("h4", f"{level} labels"), table(grid, shades)))
+    title = element("h3", "Top-1 of each session's classes (%)")
+    return joined(title, element("div", *parts, class_="beside")) if parts else None
 
 
 def _shades(values: Sequence[Sequence[float | None]], width: int, whole: float) -> list[list[float | None]]:

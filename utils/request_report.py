@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from utils import tables
-from utils.formats import Grid
+from utils.album import Exemplar, Words
 from utils.html import Markup, element, joined, name, names, table
+from utils.map_svg import feature_map
 from utils.plain import finite
 from utils.results import REQUEST_FIGURES, SCORES, ClassChange, RequestResult, SessionResult
 
@@ -20,14 +21,16 @@ BARS = {
     "zero_shot": "other",
 }
 ROLES = {"forget": "forgotten", "adjacent": "adjacent", "remote": "remote", "past": "forgotten before"}
+MOST_CALLED = 4  # names that the images of a class are called
 OPEN = 20  # as many classes to forget, and as many to keep, are shown at once, the others when asked for
 
 
-def request_part(row: SessionResult) -> Markup:
+def request_part(row: SessionResult, album: Sequence[Exemplar] = ()) -> Markup:
     """A forget session that was measured as a request.
 
     Args:
         row: with its `request`.
+        album: some of its exemplars, where the run kept them.
     """
     request = row.request
     title = f"Session {row.index}: {len(row.classes)} forgotten, level {request.level}"
@@ -38,9 +41,11 @@ def request_part(row: SessionResult) -> Markup:
         _scores(request),
         element("h4", "Before (pale) and after, %"),
         _bars(request),
+        _answers(request),
+        _map(request),
+        _album(request, album),
         element("h4", "Every class before (ring) and after (dot), %"),
         *_classes(request),
-        _answers(request),
         element("h4", "All figures; in brackets the 95 % interval"),
         table(tables.requests_grid([row])),
         joined(element("h4", tables.BY_TASK), table(tasks)) if tasks else None,
@@ -88,17 +93,68 @@ def _classes(request: RequestResult) -> list[Markup | None]:
 
 
 def _answers(request: RequestResult) -> Markup | None:
-    """The confusion of the forgotten classes, a row a class: what its images are called, and how many."""
-    asked = dict.fromkeys(cell.name for cell in request.answers)
-    rows = [[known, *(_called(request, known, side) for side in ("before", "after"))] for known in asked]
-    title = "What images of the forgotten classes are called, and how many"
-    return joined(element("h4", title), table(Grid(["class", "before", "after"], rows, texts=3))) if rows else None
+    """The confusion of the forgotten classes: what the images of each are called, and what share of them."""
+    asked = list(dict.fromkeys(cell.name for cell in request.answers))
+    if not asked:
+        return None
+    whole = [
+        _twice(request, known, *(_called(request, known, side) for side in ("before", "after"))) for known in asked
+    ]
+    more = element("details", element("summary", f"{len(whole) - OPEN} more classes"), _cards(whole[OPEN:]))
+    title = "What images of the forgotten classes are called, % of them"
+    return joined(element("h4", title), _cards(whole[:OPEN]), more if len(whole) > OPEN else None)
 
 
-def _called(request: RequestResult, known: str, side: str) -> str:
+def _called(request: RequestResult, known: str, side: str) -> Words:
+    """The commonest names, then the others together."""
     counts = {cell.said: getattr(cell, side) for cell in request.answers if cell.name == known}
     ranked = sorted((said for said in counts if counts[said]), key=lambda said: -counts[said])
-    return ", ".join(f"{said} {counts[said]}" for said in ranked) or "–"
+    shares = {said: 100 * counts[said] / sum(counts.values()) for said in ranked}
+    rest = ranked[MOST_CALLED:]
+    found = [(said, shares[said]) for said in ranked[:MOST_CALLED]]
+    return (*found, *([(f"{len(rest)} other names", sum(shares[said] for said in rest))] if rest else []))
+
+
+def _album(request: RequestResult, album: Sequence[Exemplar]) -> Markup | None:
+    """Pictures beside the words for them."""
+    cards = [
+        element("div", element("img", src=f"data:image/jpeg;base64,{one.picture}", alt=""), words, class_="exemplar")
+        for one in album
+        for words in [_twice(request, one.name, one.before, one.after)]
+    ]
+    title = "Exemplars, and the likeliest names for each, %"
+    return joined(element("h4", title), _cards(cards)) if cards else None
+
+
+def _cards(found: Sequence[Markup]) -> Markup:
+    return element("div", *found, class_="pairs")
+
+
+def _twice(request: RequestResult, known: str, before: Words, after: Words) -> Markup:
+    """Names with their shares before and after, under the name of what is shown."""
+    sides = [
+        element("div", element("small", title), *(_share(request, *word) for word in words))
+        for title, words in (("before", before), ("after", after))
+    ]
+    return element("div", element("b", name(known)), element("div", *sides, class_="sides"), class_="twice")
+
+
+def _share(request: RequestResult, said: str, share: float) -> Markup:
+    role = request.roles.get(said, "other")
+    words = [element("span", name(said)), element("b", f"{share:.0f}")]
+    return element("div", *words, class_=f"share role-{role}", style=f"--share: {share:.0f}%")
+
+
+def _map(request: RequestResult) -> Markup | None:
+    """Where the test images lie."""
+    if not request.spots:
+        return None
+    words = (
+        "Test images in the plane in which the original's features differ most (a PCA of features of unit length), as "
+        "the original sees them and as the model after the request does."
+    )
+    drawn = feature_map(request.spots, request.roles, ROLES)
+    return joined(element("h4", "Map of the features"), drawn, element("p", words, class_="note"))
 
 
 def _dumbbells(changes: Sequence[ClassChange]) -> Markup:

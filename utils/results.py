@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 
 from utils import metrics
 from utils.answers import Answer
+from utils.feature_map import Spot
 from utils.plain import finite, number, plain
 
 LEVELS = {"fine": "CNN", "coarse": "Coarse"}  # the level and its name in the log
@@ -109,6 +110,7 @@ class RequestResult:
         classes: the classes seen so far.
         counts: test images behind a figure, where they are not those of the classes (the general sets).
         answers: what the images of the forgotten classes are called, by the classifier's rows.
+        spots: test images on the map of features, the forgotten classes first, then adjacent, then remote ones.
     """
 
     level: str
@@ -117,6 +119,7 @@ class RequestResult:
     classes: tuple[ClassChange, ...]
     counts: dict[str, int] = field(default_factory=dict)
     answers: tuple[Answer, ...] = ()
+    spots: tuple[Spot, ...] = ()
 
     @property
     def figures(self) -> list[str]:
@@ -131,6 +134,11 @@ class RequestResult:
         """Those of them that are known before or after the session."""
         sides = (self.after, self.before)
         return [name for name in self.figures if any(finite(side.get(name)) for side in sides)]
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Class → its role."""
+        return {change.name: change.role for change in self.classes}
 
     def of_role(self, *roles: str) -> list[ClassChange]:
         """The classes of some roles, those that lost most first."""
@@ -154,7 +162,8 @@ class RequestResult:
         floats = ("before", "after")
         classes = [ClassChange(**{**change, **{s: number(change[s]) for s in floats}}) for change in row["classes"]]
         answers = tuple(Answer(**cell) for cell in row.get("answers", ()))
-        return cls(**{**row, **sides, "classes": tuple(classes), "answers": answers})
+        spots = tuple(Spot(spot["name"], tuple(spot["before"]), tuple(spot["after"])) for spot in row.get("spots", ()))
+        return cls(**{**row, **sides, "classes": tuple(classes), "answers": answers, "spots": spots})
 
 
 @dataclass(frozen=True)

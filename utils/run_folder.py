@@ -4,12 +4,14 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from utils.album import Exemplar, album_name, album_of
 from utils.config import Config, load_config
 from utils.errors import CheckpointError
 from utils.results import RunResults, SessionResult
 
 AUDIT_PAGE, AUDIT_FIGURES = "audits.md", "audits.json"
 CONFIG = "config.json"
+HISTORY = "history"
 REPORT = "report.html"
 SUMMARY = "summary.json"
 
@@ -25,6 +27,7 @@ class FinishedRun:
         summary: the flat figures.
         environment: on what it was run; empty where that is not known.
         audits: the page of `main.py audit`; empty where the run has not been audited.
+        albums: forget session → its exemplars, where the run kept its history.
     """
 
     folder: Path
@@ -33,6 +36,7 @@ class FinishedRun:
     summary: dict
     environment: dict
     audits: str
+    albums: dict[int, tuple[Exemplar, ...]]
 
     @property
     def title(self) -> str:
@@ -62,7 +66,12 @@ def read_run(folder: Path) -> FinishedRun:
     summary = _read(folder / SUMMARY, _object)
     environment = _read(folder / "environment.json", _object) if (folder / "environment.json").is_file() else {}
     audits = _read(folder / AUDIT_PAGE, str) if (folder / AUDIT_PAGE).is_file() else ""
-    return FinishedRun(folder, config, RunResults(sessions), summary, environment, audits)
+    return FinishedRun(folder, config, RunResults(sessions), summary, environment, audits, _albums(folder, sessions))
+
+
+def _albums(folder: Path, sessions: list[SessionResult]) -> dict[int, tuple[Exemplar, ...]]:
+    files = {row.index: folder / HISTORY / album_name(row.index) for row in sessions}
+    return {index: _read(file, album_of) for index, file in files.items() if file.is_file()}
 
 
 def config_of(folder: Path) -> Config:

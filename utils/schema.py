@@ -288,7 +288,9 @@ class Config(BaseModel):
         None, description="csv of image pairs (first,second,same; paths from its folder) to verify at the end"
     )
     keep_history: StrictBool = Field(
-        False, description="keep what a forget session would purge: statistics, older checkpoints, cached exemplars"
+        False,
+        description="keep what a forget session would purge: statistics, older checkpoints, cached exemplars; and a "
+        "few exemplars as pictures for the report",
     )
     tracker: Annotated[Literal["tensorboard", "wandb", "swanlab", "trackio"], BeforeValidator(_lower)] | None = Field(
         None, description="experiment tracker that is told every epoch's loss terms and every session's figures"

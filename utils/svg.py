@@ -77,7 +77,8 @@ def _tint(step: int, steps: int) -> Markup:
 
 def _grid(low: int) -> list[Markup]:
     found = []
-    for value in range(100, low - 1, -10 if low >= 50 else -20):
+    every = 2 if low >= 90 else 10 if low >= 50 else 20
+    for value in range(100, low - 1, -every):
         y = f"{_y(value, low):.1f}"
         found.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"))
         found.append(element("text", value, x=LEFT - 5, y=f"{_y(value, low) + 3.5:.1f}", text_anchor="end"))
@@ -98,7 +99,7 @@ def _line(place: int, line: Line, steps: int, low: int) -> Markup:
     spots = [(f"{_x(step, steps):.1f}", f"{_y(value, low):.1f}") for step, value in points]
     way = element("polyline", points=" ".join(map(",".join, spots)), **_look(place))
     marks = [
-        _mark(place, float(x), float(y), f"{line.name}, session {step}: {value:.2f}")
+        mark(place, float(x), float(y), f"{line.name}, session {step}: {value:.2f}")
         for (step, value), (x, y) in zip(points, spots, strict=True)
     ]
     return element("g", way, *marks, class_=f"s{place % COLOURS}")
@@ -108,8 +109,17 @@ def _look(place: int) -> dict[str, object]:
     return {"class_": "mark stroke", "stroke_dasharray": DASHES[place // COLOURS % len(DASHES)]}
 
 
-def _mark(place: int, x: float, y: float, says: str | None = None) -> Markup:
-    """Shapes differ, too, so that no line is told by its colour alone."""
+def mark(place: int, x: float, y: float, says: str | None = None) -> Markup:
+    """A mark that says its words where the pointer rests on it.
+
+    Shapes differ, too, so that nothing is told by its colour alone.
+
+    Args:
+        place: circle, square, triangle, diamond, and again.
+        x: of its middle.
+        y: of its middle.
+        says: the words; None: none.
+    """
     title = element("title", says) if says else None
     corners = {1: "-4,-4 4,-4 4,4 -4,4", 2: "0,-5 5,4 -5,4", 3: "0,-5 5,0 0,5 -5,0"}.get(place % 4)
     if corners is None:
@@ -120,7 +130,7 @@ def _mark(place: int, x: float, y: float, says: str | None = None) -> Markup:
 def _key(lines: Sequence[Line]) -> Markup:
     def sample(place: int) -> Markup:
         way = element("line", x1=0, x2=30, y1=6, y2=6, **_look(place))
-        return element("svg", way, _mark(place, 15, 6), viewBox="0 0 30 12", aria_hidden="true")
+        return element("svg", way, mark(place, 15, 6), viewBox="0 0 30 12", aria_hidden="true")
 
     entries = [
         element("span", joined(sample(place), element("bdi", line.name)), class_=f"s{place % COLOURS}")

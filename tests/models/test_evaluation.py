@@ -107,7 +107,7 @@ def made_up(predicted: list[int], fine: list[int], classes: int = 6) -> Scores:
     logits = np.tile(-np.arange(classes, dtype=np.float32), (len(fine), 1))  # the others rank by their column
     logits[np.arange(len(fine)), predicted] = 1.0
     labels = {"fine": np.array(fine), "coarse": np.array([ORDER.parents[label] for label in fine])}
-    return Scores(labels, {"fine": logits, "coarse": parent_scores(logits, ORDER)}, {})
+    return Scores(labels, {"fine": logits, "coarse": parent_scores(logits, ORDER)}, {}, logits)
 
 
 def asked(kind: str, classes, alive, **options) -> Session:

@@ -55,7 +55,7 @@ def made_up(fine: dict[int, int], coarse: dict[int, int], text=None, order: Clas
             found["coarse"] = logits(coarse, labels["coarse"].tolist(), 4)
         return found
 
-    return Scores(labels, both(fine, coarse), both(*text) if text else {})
+    return Scores(labels, both(fine, coarse), both(*text) if text else {}, np.eye(8)[FINE])
 
 
 def figures(scores: Scores, session: Session, general=None) -> dict[str, float]:
@@ -218,7 +218,7 @@ def test_calibration_is_over_what_is_retained():
     scores = made_up({0: 0, 1: 4}, {})
     sure = {label: math.log(7 * p / (1 - p)) for label, p in ((0, 0.99), (1, 0.8))}  # softmax of the one column
     fine = scores.logits["fine"] * np.array([sure.get(label, math.log(7 * 0.95 / 0.05)) for label in FINE])[:, None]
-    found = figures(Scores(scores.labels, {**scores.logits, "fine": fine.astype(np.float32)}, {}), asked([0]))
+    found = figures(replace(scores, logits={**scores.logits, "fine": fine.astype(np.float32)}, text={}), asked([0]))
     # class b: ten images at 0.8, four right; the sixty others at 0.95, all right; class a does not count
     assert found["ece"] == pytest.approx((10 * abs(40 - 80) + 60 * abs(100 - 95)) / 70, abs=1e-3)
 
@@ -274,6 +274,16 @@ def test_general_sets_stand_before_and_after_with_their_sizes():
     assert (found.before["zero_shot"], found.after["zero_shot"]) == (70.0, 55.0)
     assert (found.before["zero_shot.y"], found.after["zero_shot.y"]) == (60.0, 40.0)
     assert found.counts == {"zero_shot": 40, "zero_shot.x": 30, "zero_shot.y": 10}
+
+
+def test_the_map_shows_both_models_in_the_originals_plane():
+    moved = np.eye(8)[[3 if label == 0 else label for label in FINE]]  # images of a have become those of d
+    found = judged(asked([0]), made_up({}, {}), replace(made_up({}, {}), features=moved)).spots
+    assert [spot.name for spot in found] == [name for name in "abcdefgh" for _ in range(10)]
+    where = {spot.name: spot.before for spot in found}
+    for spot in found:
+        assert spot.after == pytest.approx(where["d" if spot.name == "a" else spot.name], abs=1e-4)
+    assert len(set(where.values())) > 4
 
 
 def test_a_judge_keeps_its_numbers_while_the_model_changes(tiny_model, recipe, tiny_sessions):

@@ -8,7 +8,11 @@ import pytest
 
 from tests.utils.invented import leave, mixed, stream
 from tests.utils.pages import Page
+from utils.album import Exemplar, album_name, album_text
 from utils.answers import Answer
+from utils.atomic import write_text
+from utils.errors import CheckpointError
+from utils.feature_map import Spot
 from utils.report import report
 from utils.results import RunResults
 from utils.run_folder import read_run
@@ -106,14 +110,55 @@ def test_nothing_comes_from_elsewhere(one):
     assert "://" not in report([read_run(one)])
 
 
-def test_what_forgotten_images_are_called(tmp_path):
+def forgot(folder, **changes) -> Page:
+    """The page of a run with one request over two makes of two models, changed; its first class is forgotten."""
     run = stream("f", forget=1, makes=2, models=2)
-    cells = (Answer("Veltro Arrow", "Veltro Arrow", 18, 0), Answer("Veltro Arrow", "<i>Harbor", 2, 20))
-    rows = [replace(run.sessions[0], request=replace(run.sessions[0].request, answers=cells))]
-    read = page_of(leave(tmp_path / "run", RunResults(rows)))
-    assert ["Veltro Arrow", "Veltro Arrow 18, <i>Harbor 2", "<i>Harbor 20"] in next(
-        c for c in read.cells if c[0][0] == "class"
-    )
+    rows = [replace(run.sessions[0], request=replace(run.sessions[0].request, **changes))]
+    return page_of(leave(folder, RunResults(rows)))
+
+
+def shares(read: Page) -> list[tuple[str, str]]:
+    """The role and the length of every name with a share, in order."""
+    found = [one for one in read.of("div") if one.get("class", "").startswith("share ")]
+    return [(one["class"].removeprefix("share role-"), one["style"].removeprefix("--share: ")) for one in found]
+
+
+def test_what_forgotten_images_are_called(tmp_path):
+    cells = [Answer("Veltro Arrow", "Veltro Arrow", 18, 0), Answer("Veltro Arrow", "<i>Harbor", 2, 20)]
+    read = forgot(tmp_path / "run", answers=tuple(cells))
+    assert shares(read) == [("forget", "90%"), ("other", "10%"), ("other", "100%")]  # 18 and 2 of 20; 20 of 20
+    place = read.words.index("What images of the forgotten classes are called, % of them")
+    said = read.words[place + 1 : place + 10]
+    assert said == ["Veltro Arrow", "before", "Veltro Arrow", "90", "<i>Harbor", "10", "after", "<i>Harbor", "100"]
+
+
+def test_rare_answers_are_counted_together(tmp_path):
+    cells = [Answer("Veltro Arrow", f"n{place}", count, count) for place, count in enumerate((5, 4, 3, 2, 1, 5))]
+    read = forgot(tmp_path / "run", answers=tuple(cells))
+    assert [share for _, share in shares(read)] == 2 * ["25%", "25%", "20%", "15%", "15%"]  # of 20
+    assert read.words.count("2 other names") == 2
+
+
+def test_the_map_has_every_image_in_the_shape_of_its_role(tmp_path):
+    roles = {"Veltro Arrow": "forget", "Veltro Harbor": "adjacent", "Brandle Arrow": "remote"}
+    read = forgot(tmp_path / "run", spots=tuple(Spot(name, (0.0, 1.0), (1.0, 0.0)) for name in roles))
+    assert "Map of the features" in read.words
+    panels = [group["class"] for group in read.of("g") if group.get("class", "").startswith("role-")]
+    assert panels == [f"role-{role}" for role in ("remote", "adjacent", "forget")] * 2
+    assert "Map of the features" not in forgot(tmp_path / "other").words
+
+
+def test_exemplars_stand_there_where_the_run_kept_them(one):
+    assert not page_of(one).of("img")
+    words = (("Veltro Arrow", 97.4), ("Veltro Harbor", 1.0))
+    album = album_text([Exemplar("Veltro Arrow", "/9j/AAA=", words, words[::-1])])
+    write_text(one / "history" / album_name(1), album)
+    read = page_of(one)
+    assert [image["src"] for image in read.of("img")] == ["data:image/jpeg;base64,/9j/AAA="]
+    assert [share for _, share in shares(read)] == ["97%", "1%", "1%", "97%"]
+    write_text(one / "history" / album_name(1), album[:-20])
+    with pytest.raises(CheckpointError, match=r"exemplars_1\.json: is damaged"):
+        page_of(one)
 
 
 def test_several_runs_stand_side_by_side(tmp_path, one):

@@ -1,0 +1,77 @@
+"""The album of a forget request: some of its exemplars, and what the model takes them for before and after."""
+
+import base64
+import io
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from convs.backbone import Preprocess
+from data.sessions import Session
+from models.learner import Learner
+from utils.album import TOP, Exemplar, Words
+from utils.loop import Batch
+from utils.passes import gather
+from utils.streams import TensorStream
+
+EACH, MOST = 3, 12  # pictures of a class, and of a request if that leaves every class one
+SIDE = 96  # pixels
+
+
+class Album:
+    """Asks about the same pictures twice: when it is made, and for `exemplars`.
+
+    Args:
+        learner: before the request.
+        session: the request.
+    """
+
+    def __init__(self, learner: Learner, session: Session):
+        self.learner, self.names = learner, session.order.fine
+        self.images, self.labels = few(session)
+        self.before = self._words()
+
+    def exemplars(self) -> tuple[Exemplar, ...]:
+        """The pictures with the words of then and now."""
+        names = [self.names[label] for label in self.labels.tolist()]
+        pictures = [picture(image, self.learner.model.backbone.preprocess) for image in self.images]
+        return tuple(Exemplar(*row) for row in zip(names, pictures, self.before, self._words(), strict=True))
+
+    def _words(self) -> list[Words]:
+        def compute(batch: Batch) -> dict[str, Tensor]:
+            return {"fine": self.learner.predict(batch["image"]).logits["fine"]}
+
+        model, stream = self.learner.model, TensorStream({"image": self.images}, shuffle=False)
+        shares = 100 * gather(model, compute, stream, device=model.device)["fine"].softmax(1)
+        best = shares.topk(min(TOP, shares.shape[1]))
+        return [
+            tuple((self.names[label], round(share, 1)) for share, label in zip(*row, strict=True))
+            for row in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        ]
+
+
+def few(session: Session) -> tuple[Tensor, Tensor]:
+    """The first exemplars of every class, the model's input [N, 3, size, size] and fine labels [N], by class."""
+    each = max(1, min(EACH, MOST // len(session.classes)))
+    left = dict.fromkeys(session.classes[:MOST], each)
+    taken: list[tuple[int, Tensor]] = []
+    for batch in session.stream("plain").batches(64, 0):
+        for image, label in zip(batch["image"], batch["fine"].tolist(), strict=True):
+            if left.get(label):
+                left[label] -= 1
+                taken.append((label, image))
+        if not any(left.values()):
+            break
+    taken.sort(key=lambda pair: pair[0])
+    return torch.stack([image for _, image in taken]), torch.tensor([label for label, _ in taken])
+
+
+def picture(image: Tensor, look: Preprocess) -> str:
+    """A model's input [3, size, size] as a small JPEG in base64."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (look.mean, look.std))
+    pixels = (255 * (image * std + mean)).round().clamp(0, 255).to(torch.uint8)
+    small, file = Image.fromarray(pixels.permute(1, 2, 0).numpy()), io.BytesIO()
+    small.thumbnail((SIDE, SIDE))
+    small.save(file, "JPEG", quality=90)
+    return base64.b64encode(file.getvalue()).decode("ascii")
