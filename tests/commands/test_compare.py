@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import Browser
 from tests.support import lethe
 
 BASE = {"dataset": "toycars", "convnet_type": "tiny_vit", "init_cls": 2, "increment": 1}
@@ -71,6 +72,16 @@ def test_html_is_escaped_and_whole(logs, capsys):
     assert ">&lt;b&gt;</th>" in shown and "<b>" not in shown
     assert '<td class="figure"><strong>6.2 ± 0.3</strong></td>' in shown  # seconds: less is better
     assert shown.startswith("<!doctype html>") and shown.endswith("</html>\n") and "{{" not in shown
+
+
+def test_a_browser_shows_the_page_on_a_phone(logs, capsys, tmp_path):
+    long = "a_learner_of_a_name_that_never_ends_" * 4
+    put(logs / "long", {"accuracy_average": 90.0}, model_name=long, seed=1)
+    lethe("compare", logs, "--format", "html")
+    page = tmp_path / "page.html"
+    page.write_text(capsys.readouterr().out, encoding="utf-8")
+    fares = Browser(tmp_path).fares(page, 390)
+    assert fares["inner"] == fares["scroll"] == 390 and not fares["fetched"]
 
 
 def test_csv_has_every_digit(logs, capsys):
