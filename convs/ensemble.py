@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from convs.adapter import inject_adapters
 from convs.backbone import Backbone
 
 
@@ -41,6 +42,23 @@ class Ensemble(Backbone):
         return torch.cat([tower(images) for tower in self.net], 1)
 
 
+class Succession(Ensemble):
+    """Several towers of which the newest is asked; the others can be asked beside it."""
+
+    @property
+    def dim(self) -> int:
+        """The width of one tower's features."""
+        return self.net[0].dim
+
+    def embed(self, images: Tensor) -> Tensor:
+        """[B, 3, size, size] → features of the last tower, [B, dim]."""
+        return self.net[-1](images)
+
+    def views(self, images: Tensor) -> Tensor:
+        """[B, 3, size, size] → features of all towers, [B, towers, dim]."""
+        return torch.stack([tower(images) for tower in self.net], 1)
+
+
 def copied(backbone: Backbone) -> Backbone:
     """The same tower with weights of its own."""
     return _copy(backbone, ())
@@ -49,6 +67,15 @@ def copied(backbone: Backbone) -> Backbone:
 def twin(backbone: Backbone) -> Backbone:
     """The same tower over the same weights, in which something can be put that the first does not have."""
     return _copy(backbone, (*backbone.parameters(), *backbone.buffers()))
+
+
+def adapted_twin(
+    backbone: Backbone, bottleneck: int, scale: float, dropout: float
+) -> tuple[Backbone, list[nn.Parameter]]:
+    """A twin with adapters, and their parameters; see `inject_adapters`."""
+    tower = twin(backbone)
+    groups = inject_adapters(tower.blocks, bottleneck, scale, dropout)
+    return tower.eval(), [parameter for group in groups for parameter in group]
 
 
 def _copy(backbone: Backbone, shared: Iterable[object]) -> Backbone:

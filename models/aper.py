@@ -5,9 +5,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from convs.adapter import inject_adapters
 from convs.backbone import Backbone
-from convs.ensemble import Ensemble, copied, twin
+from convs.ensemble import Ensemble, adapted_twin, copied
 from data.sessions import Session
 from models.adaptation import adaptation
 from models.simplecil import SimpleCilLearner
@@ -72,6 +71,4 @@ class AperAdapterLearner(AperLearner):
         **options,
     ):
         super().__init__(*context, **options)
-        adapted = twin(self.model.backbone)
-        groups = inject_adapters(adapted.blocks, ffn_num, adapter_scale, adapter_dropout)
-        self.pair(self.model.backbone, adapted, [parameter for group in groups for parameter in group])
+        self.pair(self.model.backbone, *adapted_twin(self.model.backbone, ffn_num, adapter_scale, adapter_dropout))

@@ -7,14 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convs.adapter import inject_adapters
 from convs.backbone import Backbone
-from convs.ensemble import Ensemble, twin
+from convs.ensemble import Ensemble, adapted_twin
 from convs.heads import cosines
 from convs.model import Output, freeze
 from data.sessions import Session
 from models.adaptation import adaptation
 from models.learner import Learner
+from utils.gaussians import class_means
 from utils.loop import Phase
 
 OWN = ("prototypes", "born")
@@ -63,17 +63,14 @@ class EaseLearner(Learner):
         yield adaptation(self.model, self.towers[-1], fresh, session, self.recipe(session))
         plain = session.stream("plain")
         features = self.features(plain).view(len(plain), len(self.towers), -1)  # [N, T, D]
-        labels = plain.labels("fine")
-        seen = torch.stack([features[labels == label].mean(0) for label in session.classes]).to(self.model.device)
-        self._remember(seen)
+        self._remember(class_means(features, plain.labels("fine"), session.classes).to(self.model.device))
 
     def _open_tower(self) -> list[nn.Parameter]:
         """Add a tower; returns its adapters' parameters."""
-        tower = twin(self.pretrained)
-        groups = inject_adapters(tower.blocks, *self.adapters)
-        self.towers.append(tower.eval())
+        tower, fresh = adapted_twin(self.pretrained, *self.adapters)
+        self.towers.append(tower)
         self.model.backbone = Ensemble(self.towers)
-        return [parameter for group in groups for parameter in group]
+        return fresh
 
     def _remember(self, seen: Tensor) -> None:
         """Take in the means of new classes, [n, T, D], and guess those of old ones in the newest space."""

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Parameter
 
+from convs.backbone import Backbone
 from convs.model import Model, Output
 from data.sessions import Session
 from utils.errors import ConfigError, DivergenceError
@@ -90,15 +91,21 @@ class Learner(ABC):
         """The recipe of a learn session."""
         return self.first if session.index == 0 else self.later
 
-    def features(self, stream: Stream) -> Tensor:
+    def features(self, stream: Stream, backbone: Backbone | None = None) -> Tensor:
         """Raw features of a stream, [N, D], on the CPU.
+
+        Args:
+            stream: of images.
+            backbone: a part of the model's that is asked instead of the whole; None: the whole.
 
         Raises:
             DivergenceError: one is not finite: the last step of training spoiled the weights.
         """
 
+        asked = backbone or self.model.backbone
+
         def compute(batch: Batch) -> dict[str, Tensor]:
-            return {"features": self.model.backbone(batch["image"])}
+            return {"features": asked(batch["image"])}
 
         features = gather(self.model, compute, stream, device=self.model.device)["features"]
         if not features.isfinite().all():

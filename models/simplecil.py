@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-import torch
-
 from convs.model import Model, freeze
 from data.sessions import Session
 from models.learner import Learner
+from utils.gaussians import class_means
 from utils.loop import Phase, Recipe
 
 
@@ -26,7 +25,6 @@ class SimpleCilLearner(Learner):
     def phases(self, session: Session) -> Iterator[Phase]:
         """No phase: one pass over the session's images."""
         plain = session.stream("plain")
-        features, labels = self.features(plain), plain.labels("fine")
-        means = torch.stack([features[labels == label].mean(0) for label in session.classes])
+        means = class_means(self.features(plain), plain.labels("fine"), session.classes)
         self.model.head("fine").grow(means.to(self.model.device))
         yield from ()

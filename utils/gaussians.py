@@ -231,6 +231,11 @@ def median_spread(features: Tensor, labels: Tensor) -> float:
     return (features - _own_means(features, labels)).norm(dim=1).median().item()
 
 
+def class_means(features: Tensor, labels: Tensor, classes: Iterable[int]) -> Tensor:
+    """Features [N, …] and their labels [N] → the mean of every class, [C, …]."""
+    return torch.stack([features[labels == label].mean(0) for label in classes])
+
+
 def mean_variance(features: Tensor, labels: Tensor) -> float:
     """The variance of a feature around its class mean, averaged over dimensions."""
     return (features - _own_means(features, labels)).square().mean().item()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from convs.adapter import inject_adapters
-from convs.ensemble import Ensemble, copied, twin
+from convs.ensemble import Ensemble, Succession, adapted_twin, copied, twin
 from convs.factory import build_backbone
 
 
@@ -56,3 +56,23 @@ def test_a_twin_shares_the_weights_but_not_what_is_put_in(tower, images):
     counted = sum(p.numel() for p in pair.parameters())
     added = sum(p.numel() for group in groups for p in group)
     assert counted == sum(p.numel() for p in tower.parameters()) + added
+
+
+@torch.no_grad()
+def test_of_a_succession_the_last_tower_is_asked_and_all_can_be(tower, images):
+    adapted, fresh = adapted_twin(tower, 4, 1.0, 0.0)
+    for parameter in fresh:
+        parameter.fill_(0.05)
+    line = Succession((tower, adapted)).eval()
+    assert line.dim == tower.dim and line.blocks == tower.blocks + adapted.blocks
+    expected = [tower(images), adapted(images)]
+    assert torch.equal(line(images), expected[1]) and not torch.allclose(*expected)
+    assert torch.equal(line.views(images), torch.stack(expected, 1))
+
+
+def test_an_adapted_twin_has_adapters_in_every_block_and_shares_the_rest(tower):
+    adapted, fresh = adapted_twin(tower, 4, 0.5, 0.0)
+    own = {id(parameter) for parameter in tower.parameters()}
+    assert {id(p) for p in adapted.parameters()} - own == {id(p) for p in fresh}
+    assert len(fresh) == 4 * len(tower.blocks) and not adapted.training
+    assert all(block.adapter.scale == 0.5 for block in adapted.blocks)

@@ -10,6 +10,7 @@ import torch
 from utils.gaussians import (
     FLOOR,
     ClassStatistics,
+    class_means,
     class_statistics,
     cross_modal_statistics,
     draw,
@@ -310,6 +311,12 @@ def test_median_spread_and_mean_variance_by_hand():
     assert mean_variance(x, labels) == pytest.approx((4 + 4 + 4 + 4 + 16) / 10)
     uneven = torch.tensor([[0.0], [2.0], [10.0], [20.0]])  # distances 1, 1, 5, 5: the lower middle
     assert median_spread(uneven, torch.tensor([0, 0, 1, 1])) == 1.0
+
+
+def test_class_means_by_hand():
+    features = torch.tensor([[[1.0, 2.0]], [[3.0, 4.0]], [[5.0, 0.0]], [[9.0, 9.0]]])  # [N, 1, D]
+    found = class_means(features, torch.tensor([7, 2, 7, 5]), (2, 7))
+    assert torch.equal(found, torch.tensor([[[3.0, 4.0]], [[3.0, 1.0]]]))
 
 
 def test_spread_measures_do_not_see_where_the_classes_lie():
