@@ -17,8 +17,8 @@ FACES = {
     for ending, patches in (("", "patches of 8 px"), ("_overlap", "overlapping patches of 12 px"))
 } | {"face_vit_small": "the face ViT for few images (48 px, 4 blocks of width 128, overlapping patches of 12 px)"}
 
-# What PILOT, PyCIL and SSIAT call their backbones → the timm models they load. The `_adapter` variants are the same
-# weights; whether adapters are injected is the learner's business.
+# What PILOT, PyCIL and SSIAT call their backbones → the timm models they load. The variants named after a
+# method are the same weights; what is injected is the learner's business.
 PILOT = {
     "pretrained_vit_b16_224": "vit_base_patch16_224.augreg_in21k_ft_in1k",
     "vit_base_patch16_224": "vit_base_patch16_224.augreg_in21k_ft_in1k",
@@ -28,8 +28,10 @@ PILOT = {
     "pretrained_vit_b16_224_in21k_adapter": "vit_base_patch16_224.augreg_in21k",
     "vit_base_patch16_224_adapter": "vit_base_patch16_224.augreg_in21k_ft_in1k",
     "vit_base_patch16_224_in21k_adapter": "vit_base_patch16_224.augreg_in21k",
-    "vit_base_patch16_224_ease": "vit_base_patch16_224.augreg_in21k_ft_in1k",
-    "vit_base_patch16_224_in21k_ease": "vit_base_patch16_224.augreg_in21k",
+} | {
+    f"vit_base_patch16_224{pretrained}_{method}": f"vit_base_patch16_224.augreg_in21k{tuned}"
+    for method in ("ease", "l2p", "dualprompt", "coda_prompt", "mos")
+    for pretrained, tuned in (("", "_ft_in1k"), ("_in21k", ""))
 }
 
 TORCHVISION = "torchvision:"  # `torchvision:<its name>`; with the weights that it calls IMAGENET1K_V1

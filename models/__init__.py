@@ -36,6 +36,22 @@ LEARNERS: dict[str, tuple[str, str, str]] = {
     ),
     "ease": ("models.ease", "EaseLearner", "adapters a session, class means in all their spaces, seen or guessed"),
     "slca": ("models.slca", "SlcaLearner", "a slow backbone under fast rows, aligned on drawn features"),
+    "l2p": (
+        "models.l2p",
+        "L2PLearner",
+        "frozen backbone, a pool of prompts; an image takes those with the nearest keys",
+    ),
+    "dualprompt": (
+        "models.dualprompt",
+        "DualPromptLearner",
+        "frozen backbone, prefixes of all sessions and of each, found by its key",
+    ),
+    "coda_prompt": (
+        "models.coda_prompt",
+        "CodaPromptLearner",
+        "frozen backbone, prefixes summed of components by attention",
+    ),
+    "mos": ("models.mos", "MosLearner", "adapters a session, merged while they learn, found by what they say"),
     "replay": (
         "models.rehearsal",
         "RehearsalLearner",

@@ -9,6 +9,10 @@ ALIASES = {
     "M": "rp_size",
     "bcb_lrscale": "bcb_lr_scale",
     "alpha": "subspace_weight",
+    "size": "prompt_pool_size",
+    "length": "prompt_length",
+    "top_k": "prompt_top_k",
+    "crct_epochs": "ca_epochs",
     "num_workers": "workers",
     "scheduler": "schedule",
 }
@@ -23,21 +27,19 @@ SHORTHANDS = {
 
 # what belongs to methods and trainers that are not here, or is decided otherwise
 _UNUSED = """
-adapter_momentum adapter_num alpha_aux attn_num_heads aug aux_factor backbone_type_cnn backbone_type_vit
-batchwise_prompt beta beta1 beta2 boosting_epochs buffer_size c_rate_list ca_lr
-ca_storage_efficient_method ca_storage_efficient_method_choices calibration_term
-compensation_ratio compression_epochs configurations contrast_factor contrast_kd_factor crct_epochs debug decay
-down_sample_dim drop drop_path e_prompt_layer_idx ema_decay embedding_key energy_weight ensemble epc_re eq_prot
-expansion_epochs finetune_lr fisher_weighting freeze fusion_epochs g_prompt_layer_idx g_prompt_length gamma
-gamma_comp gammar_r get_original_backbone get_original_convnet global_pool head_merge_ratio head_type IL_batch_size
-infonce_kd_temp infonce_temp init_batch_size init_interpolation_factor init_lr_decay init_milestones
-init_weight_decay initializer inplace_repeat is_compress is_distributed is_student_wa is_teacher_wa kd_temp lambda
-lambda_fkd lambda_okd lambda_proto lda length logits_alignment lr lr_re lrate_decay m m_rate_list merge_scalar
-milestones mode model_postfix moni_adam n_centroids norm_term num_freeze_epochs num_views oofc ot_reg pet_cls
-pet_length predefined_key pretrained proj_hidden_dim proj_output_dim prompt_key prompt_key_init prompt_param
-prompt_pool prompt_token_num pull_constraint pull_constraint_coeff r ratio recalc_sim reduce_batch_size reg reg_term
-reinit_optimizer same_key_value shared_prompt_key shared_prompt_pool sinkhorn size skip step_size T t_max
-ta_convnet_type temp threshold top_k total_class_num train_adaptive train_base trained_epoch trans_cls_factor
+adapter_num alpha_aux attn_num_heads aug aux_factor backbone_type_cnn backbone_type_vit batchwise_prompt beta beta1
+beta2 boosting_epochs buffer_size c_rate_list ca_lr ca_storage_efficient_method ca_storage_efficient_method_choices
+calibration_term compensation_ratio compression_epochs configurations contrast_factor contrast_kd_factor debug decay
+down_sample_dim drop drop_path ema_decay embedding_key energy_weight ensemble epc_re eq_prot expansion_epochs
+finetune_lr fisher_weighting freeze fusion_epochs gamma gamma_comp gammar_r get_original_backbone get_original_convnet
+global_pool head_merge_ratio head_type IL_batch_size infonce_kd_temp infonce_temp init_batch_size
+init_interpolation_factor init_lr_decay init_milestones init_weight_decay initializer inplace_repeat is_compress
+is_distributed is_student_wa is_teacher_wa kd_temp lambda lambda_fkd lambda_okd lambda_proto lda logits_alignment lr
+lr_re lrate_decay m m_rate_list merge_scalar milestones mode model_postfix moni_adam n_centroids norm_term
+num_freeze_epochs num_views oofc ot_reg pet_cls pet_length predefined_key pretrained proj_hidden_dim proj_output_dim
+prompt_key prompt_key_init prompt_pool prompt_token_num pull_constraint r ratio recalc_sim reduce_batch_size reg
+reg_term reinit_optimizer same_key_value shared_prompt_key shared_prompt_pool sinkhorn skip step_size T t_max
+ta_convnet_type temp threshold total_class_num train_adaptive train_base trained_epoch trans_cls_factor
 transfer_factor tuned_epoch_cnn tuned_epoch_vit use_diagonal use_e_prompt use_g_prompt use_init_ptm use_old_data
 use_orth use_prefix_tune_for_e_prompt use_prefix_tune_for_g_prompt use_prompt_mask use_reweight use_RP use_simplecil
 vpt_type wa_value wb-project wt_lambda

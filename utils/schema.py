@@ -53,6 +53,10 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, int) else value
 
 
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _device(value: Any) -> Any:
     """PILOT's list of GPU numbers as the one device it starts on; -1 is the CPU there."""
     first = value[0] if isinstance(value, list | tuple) and value else value
@@ -68,6 +72,7 @@ def _template(value: str) -> str:
     return value
 
 
+Whole = Annotated[Positive, BeforeValidator(_whole)]  # PILOT's files write 8.0
 Template = Annotated[str, AfterValidator(_template)]
 Level0to1 = Annotated[float, Field(strict=True, gt=0, le=1)]
 
@@ -177,6 +182,30 @@ class Config(BaseModel):
     ca: StrictBool = Field(True, description="classifier alignment by Gaussian samples")
     ca_epochs: Count = Field(5, description="epochs of classifier alignment")
     ca_samples: Positive = Field(256, description="features drawn per class and alignment epoch")
+    prompt_pool_size: Positive = Field(10, description="l2p: prompts M of the pool")
+    prompt_top_k: Positive = Field(5, description="l2p: prompts N that an image takes from the pool")
+    prompt_length: Positive | None = Field(
+        None, description="tokens of a prompt of l2p's pool or of dualprompt's E-Prompts; null: 5 and 20"
+    )
+    pull_constraint_coeff: NotNegative = Field(
+        0.5, description="l2p, dualprompt: weight λ of how far queries are from the keys of their prompts"
+    )
+    g_prompt_length: Positive = Field(5, description="dualprompt: tokens of the G-Prompt, which all sessions share")
+    g_prompt_layer_idx: tuple[Count, ...] | None = Field(
+        None, description="dualprompt: blocks with the G-Prompt, from 0; null: 0 and 1"
+    )
+    e_prompt_layer_idx: tuple[Count, ...] | None = Field(
+        None,
+        description="dualprompt, coda_prompt: blocks with E-Prompts or components, from 0; null: 2 to 4, and 0 to 4, "
+        "where the backbone has them",
+    )
+    prompt_param: tuple[Positive, Whole, NotNegative] = Field(
+        (100, 8, 0.1),
+        description="coda_prompt: components of all sessions together, tokens of each, weight of their orthogonality",
+    )
+    adapter_momentum: UpTo1 = Field(
+        0.1, description="mos: how far a step takes adapters to the mean of those of earlier sessions"
+    )
     subspace_weight: NotNegative = Field(0.1, description="ease: weight α of the spaces of other sessions")
     ca_with_logit_norm: NotNegative | None = Field(
         0.1, description="slca: temperature of logits of unit length in the alignment; null or 0: logits as they are"

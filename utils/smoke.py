@@ -15,6 +15,7 @@ from utils.schema import Config
 
 DATASET = "toymini"
 CLASSES = 12  # fine classes of the miniature, 4 makes of 3 models
+BLOCKS = 4  # of the miniature backbones
 SESSIONS = 4  # as many as are kept
 TASKS = 2  # the same of requests that are all alike: the second has the first behind it
 
@@ -47,12 +48,20 @@ def smoke(config: Config, is_clip: Callable[[str], bool]) -> Config:
         warmup_steps=min(config.warmup_steps, 1),
         forget_warmup_steps=min(config.forget_warmup_steps, 1),
         rp_size=min(config.rp_size, 500),
+        prompt_param=(min(config.prompt_param[0], 100), *config.prompt_param[1:]),
+        g_prompt_layer_idx=_there(config.g_prompt_layer_idx),
+        e_prompt_layer_idx=_there(config.e_prompt_layer_idx),
         checkpoint_every=1,
         workers=0,
         seed=config.seed[:1],
         logs=str(PurePath(config.logs, "smoke")),
         **_short_stream(config),
     )
+
+
+def _there(blocks: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Those of some blocks that the miniatures have."""
+    return blocks and tuple(block for block in blocks if block < BLOCKS)
 
 
 def _miniature(config: Config, is_clip: Callable[[str], bool]) -> str:

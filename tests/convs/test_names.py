@@ -2,7 +2,7 @@
 
 import pytest
 
-from convs.names import everyday_names, is_clip
+from convs.names import PILOT, everyday_names, is_clip
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,9 @@ def test_everyday_names_are_a_hundred_of_all_kinds():
     found = everyday_names()
     assert len(set(found)) == len(found) == 100 and set(found) <= set(IMAGENET_CLASSNAMES)
     assert {"tench", "flamingo"} <= set(found)  # numbers 0 and 130
+
+
+def test_pilots_names_of_a_method_mean_the_same_weights():
+    for method in ("adapter", "ease", "l2p", "dualprompt", "coda_prompt", "mos"):
+        assert PILOT[f"vit_base_patch16_224_{method}"] == PILOT["vit_base_patch16_224"]
+        assert PILOT[f"vit_base_patch16_224_in21k_{method}"] == PILOT["vit_base_patch16_224_in21k"]

@@ -39,6 +39,16 @@ PILOT_FINETUNE = """{"prefix": "reproduce", "dataset": "cifar224", "memory_size"
 PYCIL = """{"prefix": "reproduce", "dataset": "cifar100", "memory_size": 2000, "memory_per_class": 20,
 "fixed_memory": false, "shuffle": true, "init_cls": 50, "increment": 10, "model_name": "Finetune",
 "convnet_type": "resnet32", "device": ["0", "1", "2", "3"], "seed": [1993], "wb-project": "some-project"}"""
+# what its files for learners with prompts, and for MOS, say beside that
+PILOT_PROMPTS = {
+    "l2p": """"tuned_epoch": 5, "init_lr": 0.001875, "scheduler": "constant", "size": 10, "length": 5, "top_k": 5,
+"batchwise_prompt": true, "pull_constraint": true, "pull_constraint_coeff": 0.1, "get_original_backbone": true""",
+    "dualprompt": """"tuned_epoch": 5, "use_g_prompt": true, "g_prompt_length": 5, "g_prompt_layer_idx": [0, 1],
+"e_prompt_layer_idx": [2, 3, 4], "size": 10, "length": 5, "top_k": 1, "same_key_value": false""",
+    "coda_prompt": """"tuned_epoch": 20, "prompt_param": [100, 8.0, 0.0]""",
+    "mos": """"tuned_epoch": 20, "reg": 0.1, "adapter_momentum": 0.2, "ensemble": true, "crct_epochs": 30, "ca_lr":
+0.005, "ffn_num": 16""",
+}
 SSIAT = """{"prefix": " ", "dataset": "imageneta", "shuffle": true, "ssca": true, "ca": true, "init_cls": 20,
 "increment": 20, "model_name": "adapter", "convnet_type": "pretrained_vit_b16_224_in21k_adapter", "device": ["0"],
 "seed": [1993, 1996, 1997], "init_epochs":20, "inc_epochs":10, "ca_epochs":5, "init_lr":0.01, "batch_size":48,
@@ -111,6 +121,34 @@ def test_published_pilot_adapter_file(write):
     config = load_config(write(PILOT_ADAPTER)).config
     assert config.convnet_type == "pretrained_vit_b16_224_adapter"
     assert (config.init_epochs, config.inc_epochs) == (20, 20)  # PILOT's one number for every phase
+
+
+def published(write, name: str):
+    start = f'{{"dataset": "cifar224", "init_cls": 10, "increment": 10, "model_name": "{name}", '
+    return load_config(write(f'{start}"backbone_type": "vit_base_patch16_224_{name}", {PILOT_PROMPTS[name]}}}'))
+
+
+def test_published_pilot_prompt_files(write):
+    l2p, dual, coda = (published(write, name) for name in ("l2p", "dualprompt", "coda_prompt"))
+    assert (l2p.config.prompt_pool_size, l2p.config.prompt_length, l2p.config.prompt_top_k) == (10, 5, 5)
+    assert (l2p.config.pull_constraint_coeff, l2p.config.schedule) == (0.1, "constant")
+    assert l2p.unused == ("batchwise_prompt", "get_original_backbone", "pull_constraint")
+    assert (dual.config.g_prompt_length, dual.config.prompt_length) == (5, 5)
+    assert (dual.config.g_prompt_layer_idx, dual.config.e_prompt_layer_idx) == ((0, 1), (2, 3, 4))
+    assert dual.unused == ("same_key_value", "use_g_prompt")
+    assert coda.config.prompt_param == (100, 8, 0.0) and isinstance(coda.config.prompt_param[1], int)
+    assert not coda.unused and coda.config.convnet_type == "vit_base_patch16_224_coda_prompt"
+
+
+def test_published_pilot_mos_file(write):
+    loaded = published(write, "mos")
+    assert (loaded.config.adapter_momentum, loaded.config.ca_epochs, loaded.config.ffn_num) == (0.2, 30, 16)
+    assert loaded.unused == ("ca_lr", "ensemble", "reg")
+
+
+def test_half_a_token_is_refused(write):
+    told = refused(write({**MINIMAL, "prompt_param": [100, 7.5, 0.1]}))
+    assert "'prompt_param.1' = 7.5" in told
 
 
 def test_published_pilot_finetune_file(write):

@@ -48,6 +48,15 @@ def test_switched_off_stays_off():
     assert (dry.init_epochs, dry.inc_epochs, dry.ca_epochs, dry.warmup_steps, dry.batch_size) == (0, 0, 0, 0, 4)
 
 
+def test_prompts_fit_the_miniature():
+    dry = smoke(
+        Config(**NAMES, init_cls=9, g_prompt_layer_idx=[0, 11], e_prompt_layer_idx=[4], prompt_param=[400, 6, 0])
+    )
+    assert (dry.g_prompt_layer_idx, dry.e_prompt_layer_idx, dry.prompt_param) == ((0,), (), (100, 6, 0.0))
+    dry = smoke(Config(**NAMES, init_cls=9))
+    assert (dry.g_prompt_layer_idx, dry.e_prompt_layer_idx, dry.prompt_param) == (None, None, (100, 8, 0.1))
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [((20, 20), (4, 4)), ((50, 10), (4, 3)), ((10, 20), (3, 4)), ((98, None), (12, None)), ((1, 1), (4, 4))],
