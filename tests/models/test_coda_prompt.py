@@ -78,17 +78,17 @@ def test_the_penalty_is_weighted_or_left_out(build, tiny_sessions):
 
 
 def test_components_of_past_sessions_stay_to_the_bit_and_take_part(build, tiny_sessions, train):
-    learner, (first, second) = build(), tiny_sessions(2, 3)
+    learner, (first, second) = build(20, 4, 0.1), tiny_sessions(2, 3)
     train(learner, first)
     kept = [part.detach().clone() for part in learner.prompts.parameters()]
     train(learner, second)
     kinds = learner.prompts.keys, learner.prompts.attention, learner.prompts.prompts
     assert all(torch.equal(kind[0], part) for kind, part in zip(kinds, kept, strict=True))
-    # 24 components for the miniature's 12 classes, in 4 blocks
+    # 20 components for the stream's five classes, in four blocks
     assert [[tuple(part.shape) for part in kind] for kind in kinds] == [
-        [(4, 4, 128), (4, 6, 128)],
-        [(4, 4, 128), (4, 6, 128)],
-        [(4, 4, 512), (4, 6, 512)],
+        [(4, 8, 128), (4, 12, 128)],
+        [(4, 8, 128), (4, 12, 128)],
+        [(4, 8, 512), (4, 12, 512)],
     ]
     query = torch.randn(1, 128)
     before = learner.prompts(query)[0]

@@ -9,7 +9,7 @@ from models.mos import MosLearner, merging
 
 @pytest.fixture
 def sessions(tiny_sessions):
-    return tiny_sessions(2, 2, 1)
+    return tiny_sessions(2, 2, 2)  # of one class alone the cross-entropy is 0 and nothing moves
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_prototypes_stand_in_the_pretrained_space_and_statistics_in_that_of_the_
     learner = build()
     for session in sessions:
         train(learner, session)
-    assert learner.born.tolist() == [0, 0, 1, 1, 2]
+    assert learner.born.tolist() == [0, 0, 1, 1, 2, 2]
     for number, session in enumerate(sessions):
         labels = session.stream("plain").labels("fine").numpy()
         original, adapted = (encoded(tower, session) for tower in (learner.pretrained, learner.towers[number + 1]))
