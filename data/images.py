@@ -1,5 +1,7 @@
 """Images of one split: decoded once where memory allows, else when asked for."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -123,6 +125,11 @@ class ImageStream:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def at(self, places: Sequence[int], shuffle: bool = False) -> ImageStream:
+        """The images at some places of the un-shuffled order, as a stream of their own."""
+        chosen = self.items[torch.as_tensor(places, dtype=torch.long)]
+        return ImageStream(self.images, chosen, self.transform, shuffle, self.workers)
 
     def labels(self, level: str) -> Tensor:
         """The labels of a level, in the un-shuffled order, [N]."""

@@ -152,7 +152,7 @@ def fit(
     seed: int,
     device: torch.device | str = "cpu",
     start: Progress | None = None,
-    after_epoch: Callable[[Progress], None] | None = None,
+    after_epoch: Callable[[Progress], bool | None] | None = None,
     told: Callable[[dict[str, float]], None] | None = None,
     task: int = 0,
     accumulate: int = 1,
@@ -167,7 +167,7 @@ def fit(
         seed: every epoch's randomness is a function of it and of the epoch's number.
         device: where the batches go; the phase's module must be there.
         start: continue from here instead of from the beginning; the optimizer works on its tensors from then on.
-        after_epoch: called after every epoch with where the phase stands.
+        after_epoch: called after every epoch with where the phase stands; where it answers True, the phase ends there.
         told: called before that with the terms of the loss, means over the epoch.
         task: the session's number, for the log.
         accumulate: how many pieces the batches of a step are cut into, one after the other in memory. A loss that is a
@@ -199,8 +199,8 @@ def fit(
             _report(phase, task, epoch, means)
             if told:
                 told(means)
-            if after_epoch:
-                after_epoch(standing(phase, epoch + 1, optimizer.state_dict()["state"]))
+            if after_epoch and after_epoch(standing(phase, epoch + 1, optimizer.state_dict()["state"])):
+                break
 
 
 def step_seconds(phase: Phase, device: torch.device | str = "cpu", accumulate: int = 1) -> float:

@@ -1,5 +1,6 @@
 """Streams of tensors that are already there, for `utils.loop.fit`."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
@@ -76,6 +77,29 @@ class ChainedStream:
             yield from stream.batches(size, derive_seed(seed, turn), part)
 
 
+class LimitedStream:
+    """Passes of so many examples: the first of a pass of a longer stream, several passes of a shorter one.
+
+    Args:
+        stream: not empty.
+        count: the examples of a pass.
+    """
+
+    def __init__(self, stream: Stream, count: int):
+        self.stream, self.count = stream, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def batches(self, size: int, seed: int, part: Part = WHOLE) -> Iterator[dict[str, Tensor]]:
+        """One pass in batches of `size`, of each a part, which is taken when the whole is there."""
+        turns = (batch for turn in itertools.count() for batch in self.stream.batches(size, derive_seed(seed, turn)))
+        endless = _Portions(turns)
+        for start in range(0, self.count, size):
+            batch = endless.take(min(size, self.count - start))
+            yield {name: part.of(rows) for name, rows in batch.items()}
+
+
 class PooledStream:
     """Several streams as one shuffled set: a batch holds examples of all of them, mixed at random.
 
@@ -107,7 +131,7 @@ class PooledStream:
 
 
 class _Portions:
-    """A pass of which so many examples are taken at a time, whatever the size of its batches."""
+    """Batches of which so many examples are taken at a time, whatever the size of each."""
 
     def __init__(self, batches: Iterator[dict[str, Tensor]]):
         self.batches, self.rest = batches, {}

@@ -42,6 +42,15 @@ def test_pixels_and_labels_are_those_of_the_items(pets):
         assert np.array_equal(pixels.permute(1, 2, 0).numpy(), expected)
 
 
+def test_some_places_of_a_stream_are_a_stream(pets):
+    stream = ImageStream(image_set(pets), [5, 2, 9, 7], raw, shuffle=True)
+    some = stream.at([3, 0])
+    assert one_pass(some, 1)["item"].tolist() == one_pass(some, 2)["item"].tolist() == [7, 5]
+    shuffled = stream.at(range(4), shuffle=True)
+    passes = [one_pass(shuffled, seed)["item"].tolist() for seed in range(5)]
+    assert all(sorted(each) == [2, 5, 7, 9] for each in passes) and len(set(map(tuple, passes))) > 1
+
+
 def test_grey_and_transparent_images_become_rgb(draw_set, tmp_path):
     indexed = draw_set(tmp_path, (("c", "f"),))
     grey = np.arange(64, dtype=np.uint8).reshape(8, 8)

@@ -260,6 +260,19 @@ def test_no_epochs_leave_everything_as_it_is():
     assert point.w.item() == 1.0 and not calls
 
 
+def test_a_phase_ends_where_it_is_told_that_it_is_enough():
+    point, epochs = Point(1.0), []
+
+    def enough(progress: Progress) -> bool:
+        epochs.append(progress.epoch)
+        return progress.epoch == 2
+
+    recipe = Recipe(epochs=5, lr=0.1, batch_size=3, momentum=0.0, schedule="constant")
+    fit(phase_of(point, lambda _: {"slope": point.w.sum()}, recipe), seed=0, after_epoch=enough)
+    assert epochs == [1, 2] and point.w.item() == pytest.approx(0.8)  # two steps of 0.1
+    assert not point.training and point.w.grad is None
+
+
 # the streams
 
 

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from utils.streams import ChainedStream, DrawnStream, JoinedStream, PooledStream, TensorStream
+from utils.processes import Part
+from utils.streams import ChainedStream, DrawnStream, JoinedStream, LimitedStream, PooledStream, TensorStream
 
 
 def rows(stream, size=3, seed=0):
@@ -62,6 +63,30 @@ def test_drawn_rows_are_shuffled():
     stream = DrawnStream(lambda generator: {"x": torch.arange(40)}, 40)
     assert flat(rows(stream)) != list(range(40)) and sorted(flat(rows(stream))) == list(range(40))
     assert rows(stream, seed=1) != rows(stream, seed=2)
+
+
+# so many examples a pass
+
+
+def test_of_a_longer_stream_a_pass_holds_so_many_different_rows():
+    stream = LimitedStream(TensorStream({"x": torch.arange(50)}), 7)
+    first = rows(stream, seed=1)
+    assert len(stream) == 7 and [len(batch) for batch in first] == [3, 3, 1]
+    assert len(set(flat(first))) == 7 and first == rows(stream, seed=1) != rows(stream, seed=2)
+
+
+def test_a_shorter_stream_is_passed_again_and_no_batch_is_short_before_the_last():
+    stream = LimitedStream(TensorStream({"x": torch.arange(5)}), 12)
+    found = rows(stream, size=4)
+    assert [len(batch) for batch in found] == [4, 4, 4]
+    assert sorted(flat(found)[:5]) == sorted(flat(found)[5:10]) == list(range(5))
+    assert flat(found)[:5] != flat(found)[5:10]  # each pass is shuffled anew
+
+
+def test_processes_share_the_batches_of_a_limited_pass():
+    stream = LimitedStream(TensorStream({"x": torch.arange(5)}), 12)
+    parts = [[batch["x"].tolist() for batch in stream.batches(4, 0, Part(index, 2))] for index in range(2)]
+    assert [one + other for one, other in zip(*parts, strict=True)] == rows(stream, size=4)
 
 
 # joined fields
