@@ -1,8 +1,8 @@
 """The jsonl index: one image a line, with its fine and its coarse label.
 
 A data set is a folder of `train.jsonl`, `test.jsonl` and `set.json` (`{"root": …}`: what image paths are relative to;
-optionally `"aliases": {fine name: [other names]}` and, of classes that need no image, `"names": {fine name: coarse
-name}`).
+optionally `"aliases": {fine name: [other names]}`, `"descriptions": {fine name: what is seen, without its name}` and,
+of classes that need no image, `"names": {fine name: coarse name}`).
 """
 
 import json
@@ -17,6 +17,7 @@ from utils.plain import writable
 
 FIELDS = ("img_path", "coarse_label", "fine_label")
 SPLITS = ("train", "test")
+BESIDE = ("aliases", "names", "descriptions")  # what `set.json` says of classes, in the order of the fields
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class IndexedSet:
         splits: split name → records in file order; record `i` stands on line `i + 1`.
         aliases: fine name → other names of the same class.
         names: fine name → coarse name of classes that need no image, because a model may know them by their names.
+        descriptions: fine name → what its images show, in words that do not name it.
     """
 
     name: str
@@ -47,6 +49,7 @@ class IndexedSet:
     splits: dict[str, list[Record]]
     aliases: dict[str, list[str]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    descriptions: dict[str, str] = field(default_factory=dict)
 
     def place(self, split: str, position: int) -> str:
         """Where record `position` of a split is written, as `file:line`."""
@@ -76,7 +79,7 @@ def read_set(name: str, folder: Path, root: Path | None = None, outside: bool = 
     splits = {split: read_index(folder / f"{split}.jsonl") for split in SPLITS}
     if root is not None:
         splits = {split: _rerooted(records, named_root) for split, records in splits.items()}
-    beside = (about.get("aliases", {}), about.get("names", {}))
+    beside = [about.get(key, {}) for key in BESIDE]
     found = IndexedSet(name, folder, (root or named_root).resolve(), splits, *beside)
     if not outside:
         _check_inside(found)
@@ -175,9 +178,9 @@ def _read_about(file: Path) -> dict:
         about = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file}: not readable as JSON ({_reason(error)})") from error
-    keys = {"root": "", "aliases": {}, "names": {}}
+    keys = {"root": "", **{key: {} for key in BESIDE}}
     found = [about.get(key, usual) for key, usual in keys.items()] if isinstance(about, dict) else [None] * len(keys)
-    root, aliases, names = found
+    root, aliases, names, described = found
     if not isinstance(root, str) or not writable(root):
         raise DataError(f'{file}: expected an object such as {{"root": "/path/to/images"}}')
     if not isinstance(aliases, dict) or not all(map(_names, aliases.values())):
@@ -186,11 +189,17 @@ def _read_about(file: Path) -> dict:
         raise DataError(
             f'{file}: expected "names" such as {{"tabby": "cat"}}, the parent being the name itself where none is'
         )
+    if not isinstance(described, dict) or not all(map(_is_text, described.values())):
+        raise DataError(f'{file}: expected "descriptions" such as {{"tabby": "a striped cat"}}')
     return about
 
 
 def _names(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) and writable(name) for name in value)
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and writable(value)
 
 
 def _is_name(value: object) -> bool:

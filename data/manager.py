@@ -71,7 +71,7 @@ class DataManager:
         parents = class_parents(indexed, names)
         stream = timeline(requests, Catalogue(indexed.name, pool, parents, indexed.aliases), known)
         self.steps = stream.steps
-        self.order = class_order(stream.names, parents, indexed.aliases)
+        self.order = class_order(stream.names, parents, indexed.aliases, indexed.descriptions)
         self.known = tuple(range(len(stream.known)))
         if images:
             self._check_images()
@@ -264,7 +264,13 @@ def class_parents(indexed: IndexedSet, names: Sequence[str]) -> dict[str, str]:
     return {name: parent[name] for name in names}
 
 
-def class_order(names: Sequence[str], parents: Mapping[str, str], aliases: Mapping[str, Sequence[str]]) -> ClassOrder:
+def class_order(
+    names: Sequence[str],
+    parents: Mapping[str, str],
+    aliases: Mapping[str, Sequence[str]],
+    descriptions: Mapping[str, str] | None = None,
+) -> ClassOrder:
     """The order of labels that follows from an order of fine names."""
     coarse = list(dict.fromkeys(parents[name] for name in names))
-    return ClassOrder(tuple(names), tuple(coarse), tuple(coarse.index(parents[name]) for name in names), aliases)
+    labels = tuple(coarse.index(parents[name]) for name in names)
+    return ClassOrder(tuple(names), tuple(coarse), labels, aliases, descriptions or {})

@@ -17,12 +17,14 @@ class ClassOrder:
         coarse: name of coarse label i; coarse labels are in the order of their first child.
         parents: coarse label of fine label i.
         aliases: name → other names of the same class.
+        descriptions: name → what its images show, in words that do not name it.
     """
 
     fine: tuple[str, ...]
     coarse: tuple[str, ...]
     parents: tuple[int, ...]
     aliases: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    descriptions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def two_levels(self) -> bool:

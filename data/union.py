@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from data.index import SPLITS, IndexedSet, Record
+from data.index import BESIDE, SPLITS, IndexedSet, Record
 
 
 class UnionSet(IndexedSet):
@@ -20,9 +20,8 @@ def union(parts: Sequence[IndexedSet]) -> UnionSet:
         parts: at least one set.
     """
     splits = {split: [record for part in parts for record in _absolute(part, split)] for split in SPLITS}
-    aliases = {name: others for part in parts for name, others in part.aliases.items()}
-    names = {name: parent for part in parts for name, parent in part.names.items()}
-    return UnionSet("+".join(part.name for part in parts), parts[0].folder, parts[0].root, splits, aliases, names)
+    beside = [{name: value for part in parts for name, value in getattr(part, key).items()} for key in BESIDE]
+    return UnionSet("+".join(part.name for part in parts), parts[0].folder, parts[0].root, splits, *beside)
 
 
 def _absolute(part: IndexedSet, split: str) -> Iterable[Record]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from data.index import IndexedSet, Record
+from data.index import BESIDE, IndexedSet, Record
 from utils.seeds import derive_seed
 
 
@@ -36,4 +36,5 @@ def held_out(indexed: IndexedSet, share: float) -> HeldOutSet:
         "train": [record for record in train if record not in chosen],
         "test": [record for record in train if record in chosen],
     }
-    return HeldOutSet(indexed.name, indexed.folder, indexed.root, splits, indexed.aliases, indexed.names)
+    beside = [getattr(indexed, key) for key in BESIDE]
+    return HeldOutSet(indexed.name, indexed.folder, indexed.root, splits, *beside)

@@ -120,6 +120,13 @@ def test_without_set_json_paths_start_at_the_index(tmp_path):
     assert read_set("s", tmp_path).file("test", 0) == tmp_path.resolve() / "x/1.png"
 
 
+def test_descriptions_are_read(tmp_path):
+    small(tmp_path, tmp_path)
+    assert read_set("s", tmp_path).descriptions == {}
+    (tmp_path / "set.json").write_text('{"descriptions": {"f": "a striped one"}}')
+    assert read_set("s", tmp_path).descriptions == {"f": "a striped one"}
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -134,6 +141,8 @@ def test_without_set_json_paths_start_at_the_index(tmp_path):
         '{"names": {"a": null}}',
         '{"names": {"": "b"}}',
         '{"names": {"a": "\\u0000"}}',
+        '{"descriptions": {"f": ["x"]}}',
+        '{"descriptions": "x"}',
     ],
 )
 def test_a_bad_set_json_is_named(tmp_path, content):

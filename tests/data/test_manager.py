@@ -273,9 +273,10 @@ def test_one_level_sets_have_the_same_labels_on_both(draw_set, tmp_path):
     assert torch.equal(batch["fine"], batch["coarse"])
 
 
-def test_aliases_come_along(draw_set, tmp_path):
-    indexed = draw_set(tmp_path, aliases={"husky": ["sled dog"]})
-    assert manager(indexed, learn(5)).order.aliases == {"husky": ["sled dog"]}
+def test_aliases_and_descriptions_come_along(draw_set, tmp_path):
+    indexed = replace(draw_set(tmp_path, aliases={"husky": ["sled dog"]}), descriptions={"husky": "pulls a sled"})
+    order = manager(indexed, learn(5)).order
+    assert (order.aliases, order.descriptions) == ({"husky": ["sled dog"]}, {"husky": "pulls a sled"})
 
 
 def test_a_class_may_be_known_by_its_name_alone(pets):

@@ -20,11 +20,12 @@ def parts(draw_set, tmp_path):
 
 
 def test_images_and_classes_of_all_parts_in_their_order(parts):
-    both = union([replace(part, names={name: "c"}) for part, name in zip(parts, "xy", strict=True)])
+    beside = [{"names": {"x": "c"}}, {"names": {"y": "c"}, "descriptions": {"owl": "a bird of the night"}}]
+    both = union([replace(part, **own) for part, own in zip(parts, beside, strict=True)])
     assert both.name == "pets+pets" and both.names == {"x": "c", "y": "c"}
     assert [record.fine for record in both.splits["test"]] == ["beagle", "siamese", "owl", "beagle"]
     assert len(both.splits["train"]) == 2 * 3 + 2 * 2
-    assert both.aliases == {"beagle": ["b"]}
+    assert both.aliases == {"beagle": ["b"]} and both.descriptions == {"owl": "a bird of the night"}
     assert [both.file("train", i) for i in (0, 6)] == [parts[0].file("train", 0), parts[1].file("train", 0)]
     assert all(both.file(split, i).is_file() for split in both.splits for i in range(len(both.splits[split])))
     assert "owl" in both.place("test", 2)
