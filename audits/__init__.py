@@ -12,11 +12,27 @@ Audit = Callable[[Evidence, Case, Evidence], Iterator[tuple[str, float]]]
 AUDITS = {
     "accuracy": "what an unlearning table shows: accuracy by the classifier and by plain names",
     "probe": "linear probes and nearest neighbours: are the classes still apart in the features?",
-    "relearning": "prototypes of a few images: how little brings the classes back?",
+    "prototypes": "a few images' mean as a row: how little brings the classes back, without training?",
+    "relearning": "fine-tuning, on exemplars or on retained images: after how many steps are the classes back?",
     "membership": "membership inference: which images of the classes was the model shown?",
-    "prompts": "a CLIP asked otherwise: misspellings, other wordings, aliases, the parent's name, retrieval",
+    "prompts": "a CLIP asked otherwise: templates, paraphrases, misspellings, aliases, descriptions, retrieval",
     "representation": "CKA and common neighbours with the original: what has moved?",
 }
+
+
+def check_names(names: Sequence[str], where: str = "") -> None:
+    """See that there are audits of such names.
+
+    Args:
+        names: of audits.
+        where: they stand, for the message, such as `key 'audit': `.
+
+    Raises:
+        ConfigError: there is none of a name.
+    """
+    for name in names:
+        if name not in AUDITS:
+            raise ConfigError(f"{where}no audit '{name}'{nearest(name, AUDITS)}")
 
 
 def get_audit(name: str) -> Audit:
@@ -25,8 +41,7 @@ def get_audit(name: str) -> Audit:
     Raises:
         ConfigError: there is none of that name.
     """
-    if name not in AUDITS:
-        raise ConfigError(f"no audit '{name}'{nearest(name, AUDITS)}")
+    check_names([name])
     return import_module(f"audits.{name}").audit
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from data.general import GeneralSet
+from data.images import ImageStream
 from models.learner import Learner
-from utils.loop import Batch, Stream
+from utils.loop import Batch
 from utils.passes import gather
 
 
@@ -26,6 +27,7 @@ class Case:
         names: of all labels.
         parents: of all labels, the names of their coarse classes.
         aliases: name → other names of the same class.
+        descriptions: name → what its images show, in words that do not name it.
     """
 
     gone: tuple[int, ...]
@@ -34,6 +36,7 @@ class Case:
     names: tuple[str, ...]
     parents: tuple[str, ...]
     aliases: Mapping[str, Sequence[str]]
+    descriptions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -49,11 +52,13 @@ class Images:
         features: of unit length, [N, D], double precision.
         labels: fine labels, [N].
         logits: of the classifier over all classes, [N, C]; of a general set there are none.
+        pictures: the images themselves, in the same order, where they may be asked for again.
     """
 
     features: np.ndarray
     labels: np.ndarray
     logits: np.ndarray | None = None
+    pictures: ImageStream | None = None
 
     def of(self, classes: Sequence[int]) -> Images:
         """Those of some classes."""
@@ -72,7 +77,8 @@ class Images:
 
     def _chosen(self, places: np.ndarray) -> Images:
         logits = None if self.logits is None else self.logits[places]
-        return Images(self.features[places], self.labels[places], logits)
+        pictures = None if self.pictures is None else self.pictures.at(places)
+        return Images(self.features[places], self.labels[places], logits, pictures)
 
 
 @dataclass(frozen=True)
@@ -92,24 +98,26 @@ class Evidence:
     general: dict[str, Images]
 
 
-def collect(learner: Learner, train: Stream, test: Stream, general: Sequence[GeneralSet]) -> Evidence:
+def collect(learner: Learner, train: ImageStream, test: ImageStream, general: Sequence[GeneralSet]) -> Evidence:
     """Encode everything once.
 
     Args:
         learner: the model under audit; its features are raw, its fine logits over all classes.
-        train: the training images of all classes, un-augmented.
+        train: the training images of all classes, un-augmented, in fixed order.
         test: their test images.
         general: sets that have nothing to do with the request.
     """
-    sets = {item.name: _images(learner, item.stream, classify=False) for item in general}
-    return Evidence(learner, _images(learner, train), _images(learner, test), sets)
+    sets = {item.name: seen(learner, item.stream, classify=False) for item in general}
+    return Evidence(learner, seen(learner, train), seen(learner, test), sets)
 
 
-def _images(learner: Learner, stream: Stream, classify: bool = True) -> Images:
+def seen(learner: Learner, pictures: ImageStream, classify: bool = True) -> Images:
+    """A model's view of a stream in fixed order."""
+
     def compute(batch: Batch) -> dict[str, torch.Tensor]:
         output = learner.predict(batch["image"])
         logits = {"logits": output.logits["fine"]} if classify else {}
         return {"features": F.normalize(output.features.double(), dim=1), "labels": batch["fine"]} | logits
 
-    found = gather(learner.model, compute, stream, device=learner.model.device, title="audit")
-    return Images(**{name: value.numpy() for name, value in found.items()})
+    found = gather(learner.model, compute, pictures, device=learner.model.device, title="audit")
+    return Images(**{name: value.numpy() for name, value in found.items()}, pictures=pictures)

@@ -15,6 +15,7 @@ from utils.verification import auc, best_threshold, tar_at_far
 
 FAR = 0.01
 SHADOWS = 16
+REST = 30  # images of each retained class that every shadow head sees
 C = 100.0  # inverse weight of the shadow heads' penalty
 Score = Callable[[Images], np.ndarray]  # higher for what looks like a member, [N]
 
@@ -87,7 +88,7 @@ def _learned(train: Images, test: Images) -> Score:
 def _ratio(evidence: Evidence, case: Case, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """log N(φ; in) − log N(φ; out) of every image of the forgotten classes, φ = log p/(1 − p) of its true class."""
     pool, member = _pool(evidence, case)
-    rest, dice = evidence.train.of(case.kept), np.random.RandomState(seed)
+    rest, dice = evidence.train.of(case.kept).few(REST), np.random.RandomState(seed)
     inside = np.array([dice.permutation(len(member)) < len(member) // 2 for _ in range(SHADOWS)])  # [S, N]
     shadows = np.array([_shadow(pool, chosen, rest) for chosen in inside])  # [S, N]
     target = _shadow(pool, member, rest)

@@ -52,7 +52,7 @@ def test_classes_that_stand_apart_are_found_and_others_are_not():
 
 
 def test_a_few_images_bring_back_what_stands_apart():
-    apart, mixed = figures("relearning", evidence()), figures("relearning", evidence(blind=(1, 2)))
+    apart, mixed = figures("prototypes", evidence()), figures("prototypes", evidence(blind=(1, 2)))
     assert apart == {"prototype_1": 100.0, "prototype_5": 100.0, "prototype_20": 100.0}
     assert all(value < 90 for value in mixed.values())
 
@@ -62,7 +62,7 @@ def test_prototypes_by_hand():
     train = Images(np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), np.array([0, 1, 1]), None)
     test = Images(np.array([[math.cos(0.5), math.sin(0.5)], [math.cos(0.3), math.sin(0.3)]]), np.array([1, 1]), None)
     case = Case((1,), (0,), (), ("a", "b"), ("P", "P"), {})
-    found = carried_out(["relearning"], Evidence(NoText(), train, test, {}), case, None)
+    found = carried_out(["prototypes"], Evidence(NoText(), train, test, {}), case, None)
     assert found["prototype_5"] == 50.0  # the middle between 0 and π/4 is 0.39
 
 
