@@ -99,6 +99,7 @@ def run_experiments(args: argparse.Namespace) -> int:
     experiments = [load_config(path, overrides) for path in _experiments(args.config)]
     if args.smoke:
         experiments = [item.with_config(smoke(item.config, is_clip)) for item in experiments]
+    from commands import audit
     from models import learner_class
     from models.plugins import load_plugins
     from trainer import run
@@ -106,6 +107,7 @@ def run_experiments(args: argparse.Namespace) -> int:
     for item in experiments:  # an unknown learner in the last file shows before the first has run
         load_plugins(item.config.plugins)
         learner_class(item.config.model_name)
+        audit.check(item.config)
     if args.launcher:
         from commands.launch import launch
 
@@ -113,6 +115,7 @@ def run_experiments(args: argparse.Namespace) -> int:
     for item in experiments:
         log.info("running %s%s", item.path, " (smoke)" if args.smoke else "")
         run(item, resume=args.resume, strict_device=bool(args.device))
+        audit.follow(item.config, strict_device=bool(args.device))
     return 0
 
 

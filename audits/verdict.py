@@ -21,6 +21,12 @@ VERDICTS = {
     "erased": "none of these",
 }
 COLLATERAL = "collateral damage"
+NEEDED = ("forget", "retain", "cka_gone", "prototype_1", "mia_loss_auc")
+
+
+def can_judge(figures: Figures) -> bool:
+    """Whether all that a verdict is made of was measured."""
+    return all(name in figures for name in NEEDED)
 
 
 def verdict(own: Figures, original: Figures, oracle: Figures | None = None) -> str:
@@ -57,8 +63,10 @@ def against_oracle(own: Figures, oracle: Figures) -> dict[str, float]:
     Returns:
         `gap`: mean absolute difference of forgotten and retained accuracy and of the loss attack's AUC (in %), points
         (0: none; Fan et al., SalUn, ICLR 2024, "average gap"). `tug_of_war`: Π (1 − |difference|) over the same, 0…1
-        (1: none; Zhao et al., NeurIPS 2024).
+        (1: none; Zhao et al., NeurIPS 2024). Nothing where these were not measured.
     """
+    if not {"forget", "retain", "mia_loss_auc"} <= own.keys():
+        return {}
     away = [abs(own[name] - oracle[name]) for name in ("forget", "retain")]
     away.append(100.0 * abs(own["mia_loss_auc"] - oracle["mia_loss_auc"]))
     score = 1.0

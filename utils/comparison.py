@@ -139,7 +139,7 @@ def compare(runs: Iterable[Run], keys: Sequence[str]) -> list[Comparison]:
     """
     tasks: dict[tuple, list[Run]] = {}
     for run in runs:
-        tasks.setdefault(_task(run.config), []).append(run)
+        tasks.setdefault(task(run.config), []).append(run)
     return sorted((_compared(some, keys) for some in tasks.values()), key=lambda item: item.task)
 
 
@@ -189,7 +189,7 @@ def _label(config: Config, key: str) -> str:
     return value if isinstance(value, str) else shown(value)
 
 
-def _task(config: Config) -> tuple:
+def task(config: Config) -> tuple:
     """What has to be the same for figures to be comparable: the data and what is asked, not what is shown for it."""
     counts = ("init_cls", "increment", "num_tasks", "num_of_first_cls", "per_forget_cls", "open_cls_num")
     settings = ("dataset", "exclude", "known", "validation", "shuffle", *counts)

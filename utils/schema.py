@@ -33,6 +33,7 @@ NO_EFFECT = {
     "keep_history",
     "tracker",
     "grad_checkpointing",
+    "audit",
 }
 
 Count = Annotated[int, Field(strict=True, ge=0)]
@@ -262,7 +263,8 @@ class Config(BaseModel):
         "scratch", description="retrain: the weights that a forget session starts from"
     )
     oracle_weights: Name | None = Field(
-        None, description="oracle: weights, as in `weights`, of a model that has never seen what is to be forgotten"
+        None,
+        description="oracle, and audits: weights, as in `weights`, of a model that has never seen what it is to forget",
     )
     lora_pos: Literal["ffn", "attention"] = Field("ffn", description="where LoRA sits: both FFN layers, or qkv")
     lora_files: StrictBool = Field(False, description="gs_lora: save every task's LoRA in peft's format")
@@ -315,6 +317,11 @@ class Config(BaseModel):
     )
     pairs: Name | None = Field(
         None, description="csv of image pairs (first,second,same; paths from its folder) to verify at the end"
+    )
+    audit: Annotated[tuple[Name, ...], AfterValidator(distinct)] = Field(
+        (),
+        description="audits that a run of forget requests ends with, see `main.py audit --help`; `oracle_weights` are "
+        "the oracle beside it",
     )
     keep_history: StrictBool = Field(
         False,
