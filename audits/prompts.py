@@ -44,7 +44,7 @@ def audit(evidence: Evidence, case: Case, original: Evidence) -> Iterator[tuple[
         if unused := tuple(template for template in others if template not in templates):
             yield f"prompt_{kind}", asked.accuracy(name_rows(backbone, case.names, unused))
     plain = name_rows(backbone, case.names, templates)
-    for kind, names in _otherwise(case).items():
+    for kind, names in otherwise(case).items():
         if names:
             rows = plain.copy()
             rows[list(names)] = name_rows(backbone, list(names.values()), templates)
@@ -61,8 +61,8 @@ def misspelt(name: str) -> str:
     return name.replace(word, next((other for other in swaps if other != word), word), 1)
 
 
-def _otherwise(case: Case) -> dict[str, dict[int, str]]:
-    """Way of putting it → label → text, of the forgotten classes that it can be said of."""
+def otherwise(case: Case) -> dict[str, dict[int, str]]:
+    """Way of putting a name → label → text, of the forgotten classes that it can be said of."""
     own = {label: case.names[label] for label in case.gone}
     described = {label: case.descriptions[name] for label, name in own.items() if name in case.descriptions}
     return {

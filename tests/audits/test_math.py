@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from audits.evidence import Images
-from audits.prompts import misspelt
-from audits.verdict import against_oracle, verdict
+from audits.evidence import Case, Images
+from audits.prompts import PARAPHRASES, TEMPLATES, misspelt, otherwise
+from audits.verdict import against_oracle, can_judge, verdict
+from convs.templates import get_templates
+from tests.support import without
 from utils.similarity import linear_cka, neighbour_overlap
 
 DICE = np.random.RandomState(0)
@@ -78,6 +80,24 @@ def test_two_letters_change_places(name, wrong):
     assert misspelt(name) == wrong
 
 
+def test_names_put_otherwise_by_hand():
+    """Of two forgotten classes one has an alias and one a description; what is not there is not asked for."""
+    names, parents = ("Audi A7", "Veltro Comet", "Audi A5"), ("Audi", "Veltro", "Audi")
+    case = Case((0, 1), (2,), (), names, parents, {"Veltro Comet": ["V3", "Zig"]}, {"Audi A7": "a long fastback"})
+    assert otherwise(case) == {
+        "misspelt": {0: "Adui A7", 1: "Vetlro Comet"},
+        "parent": {0: "Audi Audi A7", 1: "Veltro Veltro Comet"},
+        "alias": {1: "V3"},
+        "description": {0: "Audi, a long fastback"},
+    }
+
+
+def test_no_prompt_is_a_template_of_training():
+    trained = {text for name in ("plain", "cars", "drawn", "imagenet") for text in get_templates(name)}
+    asked = [*TEMPLATES, *PARAPHRASES]
+    assert not trained & set(asked) and len(set(asked)) == len(asked) and all(text.count("{}") == 1 for text in asked)
+
+
 # verdicts
 
 ORIGINAL = {
@@ -115,6 +135,13 @@ def test_the_controls():
     assert verdict(ORIGINAL, ORIGINAL, ORACLE) == verdict(ORIGINAL, ORIGINAL) == "not forgotten"
     assert verdict(ORIGINAL | {"forget": 0.0}, ORIGINAL, ORACLE) == "hidden in the head"
     assert verdict(ORACLE, ORIGINAL, ORACLE) == "erased"
+
+
+def test_no_verdict_and_no_distance_without_what_they_are_made_of():
+    assert can_judge(ORIGINAL)
+    for name in ("forget", "retain", "cka_gone", "prototype_1", "mia_loss_auc"):
+        assert not can_judge(without(ORIGINAL, name))
+    assert against_oracle({"forget": 1.0, "retain": 2.0}, {"forget": 1.0, "retain": 2.0}) == {}
 
 
 def test_distance_to_the_oracle_by_hand():

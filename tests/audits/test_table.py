@@ -19,7 +19,9 @@ def audited(model: str, seed: int, own: dict, words: dict | None = None, setting
     base = {"dataset": "toymini", "convnet_type": "tiny_clip", "sessions": SESSIONS}
     config = Config(**base | {"model_name": model, "seed": (seed,)} | settings)
     folder = Path(f"{model}_{seed}_{len(settings)}")
-    return AuditedRun(folder, config, setting, {"original": ORIGINAL, model: own, "head_only": CONTROL}, words or {})
+    figures = {"original": ORIGINAL, "head_only": CONTROL, model: own}
+    in_order = {name: figures[name] for name in ("original", model, "head_only")}
+    return AuditedRun(folder, config, setting, in_order, words or {})
 
 
 def cells(text: str) -> dict[str, list[str]]:
