@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm import tqdm
 
+from commands import audit
 from models.plugins import load_plugins
 from trainer import run_at, write_seeds
 from utils.config import Loaded, config_hash
@@ -69,6 +70,7 @@ class Job:
         try:
             load_plugins(self.loaded.config.plugins)
             run_at(self.loaded, self.place, strict_device=self.strict)
+            audit.follow(self.loaded.config, strict_device=self.strict)
         except (LetheError, OSError) as error:
             log.error("%s", told(error))
             return told(error)
