@@ -52,6 +52,8 @@ def _dispatch(argv: list[str]) -> int:
         return list_everything()
     if not args.config:
         parser.error("give an experiment: --config exps/quickstart.json (or --list, or a command: prepare)")
+    if args.launcher_set and not args.launcher:
+        parser.error("--launcher-set goes with --launcher")
     return run_experiments(args)
 
 

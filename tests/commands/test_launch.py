@@ -116,6 +116,10 @@ def test_mistakes_are_one_line(workplace, capsys, monkeypatch, words, said):
     assert not Path("logs").exists()
 
 
+def test_options_go_with_a_launcher(refused):
+    assert refused("--config", experiment(SIMPLE), "--launcher-set", "gpus=1").startswith("--launcher-set goes with")
+
+
 def test_submitit_is_asked_for(workplace, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     assert here("--config", experiment(SIMPLE)) == 2
