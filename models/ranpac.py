@@ -13,10 +13,9 @@ from data.sessions import Session
 from models.adaptation import adaptation
 from models.learner import Learner, remap
 from utils.loop import Phase, Recipe
-from utils.ridge import Regression, best_ridge
+from utils.ridge import AT_A_TIME, Regression, best_ridge
 
 OWN = ("projection", "gram", "cross", "rows")
-ROWS = 1024  # features that are projected at a time
 
 
 class RanPacLearner(Learner):
@@ -53,7 +52,7 @@ class RanPacLearner(Learner):
     ):
         super().__init__(model, first, later)
         freeze(model.backbone)
-        groups = inject_adapters(model.backbone.blocks, ffn_num, adapter_scale, adapter_dropout)
+        groups = inject_adapters(model.backbone.tuned, ffn_num, adapter_scale, adapter_dropout)
         self.adapters = [parameter for group in groups for parameter in group]
         self.projection = torch.randn(model.backbone.dim, rp_size).to(model.device)
         self.regression = Regression.of_nothing(rp_size, model.device)
@@ -65,14 +64,14 @@ class RanPacLearner(Learner):
             yield adaptation(self.model, self.model.backbone, self.adapters, session, self.first)
         plain = session.stream("plain")
         features, labels = self.features(plain).to(self.model.device), plain.labels("fine").to(self.model.device)
-        for some, theirs in zip(features.split(ROWS), labels.split(ROWS), strict=True):
+        for some, theirs in zip(features.split(AT_A_TIME), labels.split(AT_A_TIME), strict=True):
             self.regression = self.regression.grown(self.project(some), theirs, len(session.seen))
         self.rows = self.regression.solution(self._ridge(session, features, labels)).float()
 
     def _ridge(self, session: Session, features: Tensor, labels: Tensor) -> float:
         targets = F.one_hot(remap(labels, session.classes)).double()
         dice = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
-        return best_ridge(self.project(features).double(), targets, dice)
+        return best_ridge(lambda rows: self.project(features[rows]), self.projection.shape[1], targets, dice)
 
     def project(self, features: Tensor) -> Tensor:
         """Raw features [B, D] → [B, M]."""

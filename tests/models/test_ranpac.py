@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import models.ranpac
+import utils.ridge
 from models.ranpac import RanPacLearner
 from tests.models.requests import cut, knowing, learn, shipped
 from utils.errors import ConfigError
@@ -61,8 +62,9 @@ def test_the_rows_are_one_regression_of_all_sessions(build, tiny_sessions, train
 def test_the_ridge_is_chosen_on_the_sessions_own_images(build, tiny_sessions, train, monkeypatch):
     asked = []
 
-    def watched(examples, targets, dice):
-        asked.append((examples.numpy(), targets.argmax(1).numpy()))
+    def watched(examples, width, targets, dice):
+        assert width == M
+        asked.append((examples(torch.arange(len(targets))).numpy(), targets.argmax(1).numpy()))
         return RIDGES[-1]
 
     monkeypatch.setattr(models.ranpac, "best_ridge", watched)
@@ -73,6 +75,31 @@ def test_the_ridge_is_chosen_on_the_sessions_own_images(build, tiny_sessions, tr
         rows, labels = projected(learner, session)
         np.testing.assert_allclose(examples, rows, atol=1e-4)
         np.testing.assert_array_equal(targets, labels - min(session.classes))
+
+
+def watch(monkeypatch, learner, sizes: list[int]) -> None:
+    """Note how many images are projected together."""
+    project = learner.project
+
+    def watched(features):
+        sizes.append(len(features))
+        return project(features)
+
+    monkeypatch.setattr(learner, "project", watched)
+
+
+def test_no_more_than_a_few_images_are_projected_at_a_time(build, tiny_sessions, train, monkeypatch):
+    chosen, session = [], tiny_sessions(3)[0]
+    choose = models.ranpac.best_ridge
+    monkeypatch.setattr(models.ranpac, "best_ridge", lambda *given: chosen.append(choose(*given)) or 100.0)
+    for few in (1024, 5):
+        for module in (models.ranpac, utils.ridge):
+            monkeypatch.setattr(module, "AT_A_TIME", few)
+        learner, sizes = build(epochs=0), []
+        watch(monkeypatch, learner, sizes)
+        train(learner, session)
+        assert max(sizes) <= few and sum(sizes) > len(session.stream("plain"))
+    assert chosen[0] == chosen[1]
 
 
 def test_a_state_travels_to_a_learner_with_another_projection(build, tiny_sessions, train):

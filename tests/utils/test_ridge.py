@@ -38,11 +38,13 @@ def test_it_is_double_whatever_comes_in(examples):
     assert regression.gram.dtype == regression.solution(1.0).dtype == torch.float64
 
 
+@pytest.mark.parametrize("at_a_time", [1024, 5])
 @pytest.mark.parametrize("count", [40, 9, 2])  # more examples than columns, and fewer
-def test_the_ridge_is_the_one_that_predicts_the_others_best(examples, count):
+def test_the_ridge_is_the_one_that_predicts_the_others_best(examples, count, at_a_time, monkeypatch):
     rows, labels = (values[:count] for values in examples)
     targets = torch.eye(5, dtype=torch.float64)[labels]
-    found = best_ridge(rows, targets, torch.Generator().manual_seed(3))
+    monkeypatch.setattr("utils.ridge.AT_A_TIME", at_a_time)
+    found = best_ridge(rows.__getitem__, 12, targets, torch.Generator().manual_seed(3))
     order = torch.randperm(count, generator=torch.Generator().manual_seed(3))
     cut = {40: 32, 9: 7, 2: 1}[count]
     seen, other = order[:cut], order[cut:]
@@ -59,4 +61,5 @@ def test_noise_asks_for_a_large_ridge_and_a_law_for_a_small_one():
     rows = torch.randn(60, 8, generator=dice, dtype=torch.float64)
     law = rows @ torch.randn(8, 2, generator=dice, dtype=torch.float64)
     noise = torch.randn(60, 2, generator=dice, dtype=torch.float64)
-    assert best_ridge(rows, law, dice) <= 1e-4 and best_ridge(rows, noise, dice) >= 10
+    law, noise = (best_ridge(rows.__getitem__, 8, targets, dice) for targets in (law, noise))
+    assert law <= 1e-4 and noise >= 10
