@@ -5,6 +5,7 @@ This is the only reader of experiment files; `utils.schema` says what they may h
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -96,6 +97,7 @@ def load_config(path: Path, overrides: Mapping[str, object] | None = None) -> Lo
     for key, value in (overrides or {}).items():
         layer = _merge(layer, _override(layer, key, value, path.parent))
     _check_text(layer)
+    _fill_in_digest(layer.values)
     return Loaded(_validate(layer, path), path, tuple(sorted(layer.unused)))
 
 
@@ -260,6 +262,22 @@ def _check_text(layer: _Layer) -> None:
         for text in _texts(value):
             if not writable(text):
                 raise ConfigError(f"{layer.places[key]}: {key!r} holds a character that no file name can have")
+
+
+def _fill_in_digest(values: dict[str, Any]) -> None:
+    """What the plugins hold now; the config of a run says what they held then."""
+    files = values.get("plugins")
+    if isinstance(files, list) and files and "plugins_digest" not in values:
+        contents = b"\0".join(_content(file) for file in files)
+        values["plugins_digest"] = hashlib.sha256(contents).hexdigest()[:8]
+
+
+def _content(file: Any) -> bytes:
+    """Of a file; that it cannot be read is said where it is executed."""
+    try:
+        return Path(file).read_bytes() if isinstance(file, str) and Path(file).is_file() else b""
+    except OSError:
+        return b""
 
 
 def _texts(value: Any) -> Iterator[str]:

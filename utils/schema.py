@@ -95,6 +95,9 @@ class Config(BaseModel):
     plugins: Annotated[tuple[Name, ...], AfterValidator(distinct)] = Field(
         (), description="Python files with learners of your own, relative to this file; they are executed"
     )
+    plugins_digest: str = Field(
+        "", description="eight digits of what the plugins hold, filled in when they are read: other code, other runs"
+    )
     weights: Name | None = Field(
         None, description='null: the backbone\'s own weights; "random"; or a local weights file'
     )

@@ -116,6 +116,19 @@ def test_a_missing_file_and_a_wrong_value_are_one_line(refused):
     assert not Path("logs").exists()
 
 
+def test_runs_by_other_code_are_told_apart(refused):
+    settings = SIMPLE | {"model_name": "mine", "plugins": ["my_method.py"]}
+    Path("x.json").write_text(json.dumps(settings))
+    Path("my_method.py").write_text(MINE)
+    assert lethe("--config", "x.json") == 0
+    folder = only_run()
+    written = load_config(folder / "config.json").config
+    assert config_hash(written) == config_hash(load_config(Path("x.json")).config)
+    Path("my_method.py").write_text(MINE + "\n# changed\n")
+    assert written == load_config(folder / "config.json").config
+    assert "differing: plugins_digest" in refused("--config", "x.json", "--resume")
+
+
 def test_a_run_that_is_only_looked_at_executes_nothing(refused):
     folder = Path("logs/run")
     folder.mkdir(parents=True)
