@@ -15,6 +15,7 @@ from data.sessions import Session
 from models.album import Album
 from models.build import build
 from models.evaluation import TOP, Scores, evaluate
+from models.prefix import compute_prefix
 from models.request_figures import Examined, Judge, examine
 from models.runs import names_of, restore
 from models.verification import similarities
@@ -207,6 +208,7 @@ class Run:
     def _serve(self, session: Session) -> None:
         started = time.monotonic()
         self._announce(session)
+        compute_prefix(self.learner.model, session, self.general)
         judge = self._judge(session) if session.kind == "forget" else None
         album = self._keep_history(session) if judge and self.config.keep_history else None
         self._train(session)

@@ -56,10 +56,10 @@ class ParallelAdapter(nn.Module):
 def inject_adapters(
     blocks: Iterable[nn.Module], bottleneck: int = 64, scale: float = 0.1, dropout: float = 0.1
 ) -> list[list[nn.Parameter]]:
-    """Give every block of a tower its adapter.
+    """Give blocks of a tower their adapters.
 
     Args:
-        blocks: first to last; see `Backbone.blocks` and `ClipBackbone.text_blocks`.
+        blocks: first to last; see `Backbone.tuned` and `ClipBackbone.tuned_text`.
         bottleneck: width of the adapters.
         scale: factor on their output.
         dropout: inside them.

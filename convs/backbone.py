@@ -58,8 +58,10 @@ class Backbone(nn.Module, ABC):
         trained_heads: level → classifier rows that came with the weights.
         rebuilt: builds the same tower with other weights: `random`, a file or what else its builder knows; there for
             one that `convs.factory.build_backbone` made.
+        tune_blocks: how many of the last blocks take adapters and LoRA; None: all.
         half: whether the towers compute in bfloat16, autocast from weights in single precision. Their outputs are
             single precision again, so that cosines, losses and statistics lose nothing.
+        checkpoints: whether activations are computed again for the backward pass, see `checkpoint_activations`.
     """
 
     net: nn.Module
@@ -68,7 +70,9 @@ class Backbone(nn.Module, ABC):
     preprocess: Preprocess
     scale: Tensor | None = None
     rebuilt: Callable[[str], Backbone]
+    tune_blocks: int | None = None
     half: bool = False
+    checkpoints: bool = False
 
     def __init__(self):
         super().__init__()
@@ -83,15 +87,71 @@ class Backbone(nn.Module, ABC):
             WeightsError: the tower is no transformer.
         """
 
+    @property
+    def image_net(self) -> nn.Module:
+        """The part of `net` that encodes images."""
+        return self.net
+
+    @property
+    def tuned(self) -> list[nn.Module]:
+        """The blocks that take adapters and LoRA."""
+        return self.blocks[-(self.tune_blocks or 0) :]
+
     @abstractmethod
     def embed(self, images: Tensor) -> Tensor:
         """[B, 3, size, size] → raw features [B, dim], in whatever precision the tower computes."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """[B, 3, size, size] → raw features [B, dim]."""
+        """[B, 3, size, size], or what `prefix` made of them, [B, tokens, width] → raw features [B, dim]."""
+        if images.dim() == 3:
+            return self.resume(images)
         with self.casting():
             features = self.embed(images)
         return features.float() if self.half else features
+
+    def splits(self) -> bool:
+        """Whether `embed` is `enter`, then the blocks one after another, then `leave`."""
+        return False
+
+    def enter(self, images: Tensor) -> Tensor:
+        """Of a tower that splits: [B, 3, size, size] → what enters its first block, [B, tokens, width]."""
+        raise NotImplementedError
+
+    def leave(self, hidden: Tensor) -> Tensor:
+        """Of a tower that splits: what its last block puts out, [B, tokens, width] → [B, dim]."""
+        raise NotImplementedError
+
+    def prefix(self, images: Tensor) -> Tensor:
+        """Of a tower that splits: [B, 3, size, size] → what enters the first block of `tuned`, [B, tokens, width]."""
+        with self.casting():
+            hidden = self.enter(images)
+            for block in self.blocks[: -len(self.tuned)]:
+                hidden = block(hidden)
+        return hidden
+
+    def resume(self, hidden: Tensor) -> Tensor:
+        """What `prefix` gave → the features that the images would have had, [B, dim]."""
+        with self.casting():
+            for block in self.tuned:
+                hidden = block(hidden)
+            features = self.leave(hidden)
+        return features.float() if self.half else features
+
+    def prefix_state(self) -> tuple | None:
+        """What the output of `prefix` depends on beside the images: equal states, equal outputs.
+
+        None where there is no prefix, or where it learns, draws at random, or is computed otherwise (activations that
+        are checkpointed, compiled towers).
+        """
+        special = self._compiled_call_impl is not None or self.checkpoints
+        if not self.tune_blocks or special or not self.splits() or len(self.tuned) == len(self.blocks):
+            return None
+        upper = {id(part) for block in self.tuned for part in (*block.modules(), *block.parameters())}
+        modules = [module for module in self.image_net.modules() if id(module) not in upper]
+        weights = [weight for weight in self.image_net.parameters() if id(weight) not in upper]
+        if any(weight.requires_grad for weight in weights) or any(map(_draws, modules)):
+            return None
+        return self.tune_blocks, self.half, *((id(weight), weight._version) for weight in weights)
 
     def casting(self) -> AbstractContextManager:
         """Where a tower computes."""
@@ -110,6 +170,7 @@ class Backbone(nn.Module, ABC):
                 "open_clip, or leave it off"
             )
         self.net.set_grad_checkpointing(True)
+        self.checkpoints = True
 
     def reset(self) -> None:
         """Begin anew: every weight is drawn as for a tower that was never trained, a text tower's too.
@@ -133,3 +194,9 @@ def mlp_norm(block: nn.Module) -> nn.Module:
     raise WeightsError(
         f"the backbone's blocks ({type(block).__name__}) have no norm before their MLP; adapters need a pre-norm ViT"
     )
+
+
+def _draws(module: nn.Module) -> bool:
+    """Whether a module drops something at random while training."""
+    names = ("p", "prob", "drop_prob") if "Drop" in type(module).__name__ else ("dropout",)
+    return any(isinstance(share := getattr(module, name, 0), float) and share > 0 for name in names)

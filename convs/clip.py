@@ -9,6 +9,7 @@ import open_clip
 import timm
 import torch
 import torch.nn.functional as F
+from open_clip.transformer import VisionTransformer as OpenTransformer
 from torch import Tensor, nn
 
 from convs.backbone import Backbone, Preprocess
@@ -16,7 +17,7 @@ from convs.download import downloading
 from convs.files import read_weights, written_by_pretrain
 from convs.names import LIT, SHIPPED
 from convs.text import encode_tokens
-from convs.vit import TINY_PREPROCESS, build_vit, load_ours
+from convs.vit import TINY_PREPROCESS, build_vit, is_plain, load_ours, tokens_of
 from utils.errors import WeightsError, nearest
 
 TINY_ARCHITECTURE = {
@@ -72,6 +73,11 @@ class ClipBackbone(Backbone):
         return list(tower.transformer.resblocks)
 
     @property
+    def tuned_text(self) -> list[nn.Module]:
+        """The blocks of the text tower that take adapters."""
+        return self.text_blocks[-(self.tune_blocks or 0) :]
+
+    @property
     def scale(self) -> Tensor:
         """exp(logit_scale), as a constant."""
         return self.net.logit_scale.detach().exp()
@@ -79,6 +85,30 @@ class ClipBackbone(Backbone):
     def embed(self, images: Tensor) -> Tensor:
         """[B, 3, size, size] → projected, not normalised embeddings [B, dim]."""
         return self.net.encode_image(images)
+
+    @property
+    def image_net(self) -> nn.Module:
+        """The image tower."""
+        return self.net.visual
+
+    def splits(self) -> bool:
+        """Whether its image tower is open_clip's own transformer, or timm's plain one."""
+        visual = self.net.visual
+        own = type(visual) is OpenTransformer and visual.transformer.batch_first and not visual.output_tokens
+        return own or (hasattr(visual, "trunk") and is_plain(visual.trunk))
+
+    def enter(self, images: Tensor) -> Tensor:
+        """[B, 3, size, size] → what enters the first block, [B, tokens, width]."""
+        visual = self.net.visual
+        return tokens_of(visual.trunk, images) if hasattr(visual, "trunk") else visual._embeds(images)
+
+    def leave(self, hidden: Tensor) -> Tensor:
+        """What the last block puts out, [B, tokens, width] → [B, dim]."""
+        visual = self.net.visual
+        if hasattr(visual, "trunk"):
+            return visual.head(visual.trunk.forward_head(visual.trunk.norm(hidden)))
+        pooled, _ = visual._pool(hidden)
+        return pooled if visual.proj is None else pooled @ visual.proj
 
     def encode_text(self, texts: list[str]) -> Tensor:
         """[T] texts → embeddings [T, dim], not normalised."""

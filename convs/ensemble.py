@@ -74,7 +74,7 @@ def adapted_twin(
 ) -> tuple[Backbone, list[nn.Parameter]]:
     """A twin with adapters, and their parameters; see `inject_adapters`."""
     tower = twin(backbone)
-    groups = inject_adapters(tower.blocks, bottleneck, scale, dropout)
+    groups = inject_adapters(tower.tuned, bottleneck, scale, dropout)
     return tower.eval(), [parameter for group in groups for parameter in group]
 
 

@@ -130,10 +130,10 @@ class Place:
 def inject_lora(
     backbone: Backbone, rank: int = 8, alpha: float = 1.0, position: str = "ffn"
 ) -> list[list[nn.Parameter]]:
-    """Give every block of a backbone its LoRAs.
+    """Give the blocks of a backbone their LoRAs.
 
     Args:
-        backbone: changed in place.
+        backbone: changed in place; which of its blocks, says its `tune_blocks`.
         rank: of every LoRA.
         alpha: see `LoRA`.
         position: `ffn`, both layers of the MLP, or `attention`, the joint projection to queries, keys and values.
@@ -152,7 +152,7 @@ def inject_lora(
     if position not in POSITIONS:
         raise ValueError(f"the position of LoRA must be one of {', '.join(POSITIONS)}, got '{position}'")
     layers_of = ffn_layers if position == "ffn" else attention_layers
-    for layers in [layers_of(block) for block in backbone.blocks]:
+    for layers in [layers_of(block) for block in backbone.tuned]:
         for layer in layers:
             _add_lora(layer, rank, alpha)
     return list(lora_groups(backbone, "block").values())

@@ -34,6 +34,28 @@ class VitBackbone(Backbone):
         """[B, 3, size, size] → [B, dim]."""
         return self.net.forward_head(self.net.forward_features(images), pre_logits=True)
 
+    def splits(self) -> bool:
+        """Whether it is timm's plain transformer: relatives of it hand more than tokens from block to block."""
+        return is_plain(self.net)
+
+    def enter(self, images: Tensor) -> Tensor:
+        """[B, 3, size, size] → what enters the first block, [B, tokens, width]."""
+        return tokens_of(self.net, images)
+
+    def leave(self, hidden: Tensor) -> Tensor:
+        """What the last block puts out, [B, tokens, width] → [B, dim]."""
+        return self.net.forward_head(self.net.norm(hidden), pre_logits=True)
+
+
+def is_plain(net: nn.Module) -> bool:
+    """Whether a timm net computes its features as a plain vision transformer does."""
+    return isinstance(net, VisionTransformer) and type(net).forward_features is VisionTransformer.forward_features
+
+
+def tokens_of(net: VisionTransformer, images: Tensor) -> Tensor:
+    """[B, 3, size, size] → what enters the first block of a plain timm transformer, [B, tokens, width]."""
+    return net.norm_pre(net.patch_drop(net._pos_embed(net.patch_embed(images))))
+
 
 def build_vit(name: str, weights: str | None = None, img_size: int | None = None) -> VitBackbone:
     """A timm ViT by its own or PILOT's name.

@@ -44,4 +44,5 @@ def general_set(indexed: IndexedSet, test_transform: Transform, cache_gb: float 
     check_files(indexed, "test", range(len(records)))
     labels = {"fine": torch.tensor([label[record.fine] for record in records])}
     images = ImageSet(indexed, "test", range(len(records)), labels, cache_gb)
-    return GeneralSet(indexed.name, names, ImageStream(images, range(len(records)), test_transform, False, workers))
+    stream = ImageStream(images, range(len(records)), test_transform, False, workers, fixed=True)
+    return GeneralSet(indexed.name, names, stream)

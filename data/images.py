@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,7 @@ class ImageSet:
         split: `train` or `test`.
         positions: which records are in, in order.
         labels: level → label of each of them, [N].
-        cache_gb: decoded images are kept, at their own resolution, until they fill this much memory.
+        cache_gb: decoded images, at their own resolution, and what was computed of them fill no more memory than this.
     """
 
     def __init__(
@@ -66,6 +66,8 @@ class ImageSet:
         self.positions = list(positions)
         self.limit, self.used = int(cache_gb * 2**30), 0
         self._cache: dict[int, Tensor] = {}
+        self._computed: dict[int, Tensor] = {}
+        self._valid: Callable[[], bool] = _never
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -81,7 +83,7 @@ class ImageSet:
         image = self._decode(self.positions[item])
         if self.used + image.numel() <= self.limit:
             self._cache[item] = image
-            self.used += image.numel()
+            self.used += image.nbytes
         return image
 
     def fits(self, probe: Sequence[int]) -> bool:
@@ -90,10 +92,46 @@ class ImageSet:
         return not sizes or sum(sizes) / len(sizes) * len(self) <= self.limit
 
     def drop(self, items: Iterable[int]) -> None:
-        """Let go of decoded images; they are decoded anew when asked for."""
+        """Let go of decoded images and of what was computed of them; they are decoded anew when asked for."""
         for item in items:
-            image = self._cache.pop(item, None)
-            self.used -= 0 if image is None else image.numel()
+            for kept in (self._cache, self._computed):
+                value = kept.pop(item, None)
+                self.used -= 0 if value is None else value.nbytes
+
+    def computed(self, items: Sequence[int]) -> list[Tensor] | None:
+        """What was computed of images in advance; None where it is not there of all, or no longer right."""
+        return None if self.lacking(items) else [self._computed[item] for item in items]
+
+    def lacking(self, items: Sequence[int]) -> list[int]:
+        """Those images of which nothing was computed, or what is no longer right."""
+        if not self._valid():
+            self.drop_computed()
+        return [item for item in items if item not in self._computed]
+
+    def drop_computed(self) -> None:
+        """Let go of all that was computed."""
+        self.drop(list(self._computed))
+
+    def make_room(self, size: int) -> bool:
+        """Whether so many bytes can be kept, if need be in the place of decoded images."""
+        if self.used + size > self.limit:
+            self._cache.clear()
+            self.used = sum(value.nbytes for value in self._computed.values())
+        return self.used + size <= self.limit
+
+    def keep(self, items: Sequence[int], values: Tensor, valid: Callable[[], bool]) -> None:
+        """Take what was computed of images in the place of the decoded ones.
+
+        Args:
+            items: which images.
+            values: of each, [N, …].
+            valid: says whether they still are what would be computed now; replaces what was said of earlier ones.
+        """
+        self.drop(items)
+        self._valid = valid
+        for item, value in zip(items, values, strict=True):
+            self._computed[item] = value.clone()  # of its own, so that one may go without the others
+            self.used += value.nbytes
 
     def _decode(self, position: int) -> Tensor:
         file, place = self.indexed.file(self.split, position), self.indexed.place(self.split, position)
@@ -103,6 +141,11 @@ class ImageSet:
             raise DataError(f"{place}: image {file} does not exist; mend the index or set 'data_root'") from error
         except DataError as error:
             raise DataError(f"{place}: {error}") from error
+
+
+def _never() -> bool:
+    """Nothing was computed yet."""
+    return False
 
 
 class ImageStream:
@@ -117,11 +160,21 @@ class ImageStream:
         transform: applied to each image.
         shuffle: whether the order changes from pass to pass.
         workers: processes that decode, where the images do not fit into memory.
+        fixed: whether the transform makes the same of an image every time. What a tower's first blocks make of it may
+            then stand in its place, see `ImageSet.keep`.
     """
 
-    def __init__(self, images: ImageSet, items: Sequence[int], transform: Transform, shuffle: bool, workers: int = 0):
+    def __init__(
+        self,
+        images: ImageSet,
+        items: Sequence[int],
+        transform: Transform,
+        shuffle: bool,
+        workers: int = 0,
+        fixed: bool = False,
+    ):
         self.images, self.items, self.transform = images, torch.as_tensor(items, dtype=torch.long), transform
-        self.shuffle, self.workers = shuffle, workers
+        self.shuffle, self.workers, self.fixed = shuffle, workers, fixed
 
     def __len__(self) -> int:
         return len(self.items)
@@ -138,24 +191,39 @@ class ImageStream:
     def batches(self, size: int, seed: int, part: Part = WHOLE) -> Iterator[dict[str, Tensor]]:
         """One pass, a part of each batch: {"image": [B, 3, size, size], "item": [B], level: [B] …}.
 
+        Where the transform is fixed and the set has computed values of all images, "image" holds these.
+
         Raises:
             DataError: see `ImageSet.image`.
         """
         order = self.items
         if self.shuffle:
             order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(seed))]
+        rows = [part.of(some) for some in order.split(size)]
+        read = self._computed if self.fixed and self.images.computed(self.items.tolist()) else self._decoded
+        for pixels, items in read(rows, seed):
+            yield {"image": pixels, "item": items} | {k: v[items] for k, v in self.images.labels.items()}
+
+    def pixels(self, items: Sequence[int]) -> ImageStream:
+        """Some of the images in the order given, and never what was computed of them."""
+        return ImageStream(self.images, items, self.transform, False, self.workers)
+
+    def _computed(self, rows: Iterable[Tensor], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for items in rows:
+            yield torch.stack(self.images.computed(items.tolist())), items
+
+    def _decoded(self, rows: Iterable[Tensor], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         # images of this stream alone are probed: others may be of classes that have been purged
         workers = 0 if self.images.fits(self.items[:PROBED].tolist()) else self.workers
         dataset = _Transformed(self.images, self.transform, seed)
-        batches = [part.of(rows).tolist() for rows in order.split(size)]
+        batches = [items.tolist() for items in rows]
         # A generator of the loader's own: otherwise it draws its base seed from the global one.
         generator = torch.Generator().manual_seed(seed)
         options = {"num_workers": workers, "collate_fn": _collate, "generator": generator}
         for loaded in DataLoader(dataset, batch_sampler=batches, **options):
             if isinstance(loaded, DataError):
                 raise loaded
-            pixels, items = loaded
-            yield {"image": pixels, "item": items} | {k: v[items] for k, v in self.images.labels.items()}
+            yield loaded
 
 
 class _Transformed(Dataset):

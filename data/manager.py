@@ -127,24 +127,21 @@ class DataManager:
         gone = items[~torch.isin(images.labels["fine"][items], torch.tensor(alive))]
         if len(gone):
             raise PermissionError(f"image {gone[0].item()} is of a class that the model is not to know")
-        return ImageStream(images, items, self.transforms["train" if augmented else "test"], augmented, self.workers)
+        return self._image_stream(images, items, "train" if augmented else "test", augmented)
 
     def _forget_streams(
         self, index: int, request: ForgetRequest, seen, shown, images: ImageSet, items: Tensor
     ) -> Streams:
-        def stream(images: ImageSet, items: Tensor, shuffle: bool) -> Stream:
-            return ImageStream(images, items, self.transforms["test"], shuffle, self.workers)
-
         streams = {
-            "forget": partial(stream, images, items, True),
-            "plain": partial(stream, images, items, False),
+            "forget": partial(self._image_stream, images, items, "test", True),
+            "plain": partial(self._image_stream, images, items, "test", False),
             "test": partial(self._stream, "test", seen, "test", False),
         }
         if request.retain == "none":
             return streams
         images, many = self._images["train"], retained_count(request)
         retained = pick(images.labels["fine"], shown, many, self.seed, "retain", index)
-        shuffled, plain = (partial(stream, images, retained, shuffle) for shuffle in (True, False))
+        shuffled, plain = (partial(self._image_stream, images, retained, "test", shuffle) for shuffle in (True, False))
         return streams | {"retain": shuffled, "retain_plain": plain}
 
     def _exemplars(self, index: int, request: ForgetRequest, classes: tuple[int, ...]) -> tuple[ImageSet, Tensor]:
@@ -163,8 +160,11 @@ class DataManager:
 
     def _stream(self, split: str, classes: tuple[int, ...], transform: str, shuffle: bool) -> Stream:
         images = self._images[split]
-        items = items_of(images.labels["fine"], classes)
-        return ImageStream(images, items, self.transforms[transform], shuffle, self.workers)
+        return self._image_stream(images, items_of(images.labels["fine"], classes), transform, shuffle)
+
+    def _image_stream(self, images: ImageSet, items: Tensor, transform: str, shuffle: bool) -> Stream:
+        fixed = transform == "test"
+        return ImageStream(images, items, self.transforms[transform], shuffle, self.workers, fixed)
 
     @cached_property
     def _images(self) -> dict[str, ImageSet]:

@@ -58,10 +58,10 @@ class AdapterLearner(AlignedLearner):
     def _blocks(self, towers: str) -> list[nn.Module]:
         backbone = self.model.backbone
         if towers == "image":
-            return backbone.blocks
+            return backbone.tuned
         if not isinstance(backbone, ClipBackbone):
             raise ConfigError('key \'adapter_towers\': "both" needs a text tower; choose a CLIP or "lit:…"')
-        return backbone.blocks + backbone.text_blocks
+        return backbone.tuned + backbone.tuned_text
 
     def phases(self, session: Session) -> Iterator[Phase]:
         """Adapt; then shift, remember and align."""

@@ -83,7 +83,14 @@ def build(config: Config, seed: int, device: torch.device, *, images: bool = Tru
 
 
 def _prepare(backbone: Backbone, config: Config, device: torch.device) -> None:
-    """How the towers compute, whatever they are asked."""
+    """How the towers compute, whatever they are asked.
+
+    Raises:
+        ConfigError: they have fewer blocks than are to be tuned.
+    """
+    if config.tune_blocks and config.tune_blocks > (count := len(backbone.blocks)):
+        raise ConfigError(f"key 'tune_blocks': '{config.convnet_type}' has {count} blocks, not {config.tune_blocks}")
+    backbone.tune_blocks = config.tune_blocks
     backbone.half = choose_half(config.precision, device)
     if config.grad_checkpointing:
         backbone.checkpoint_activations()

@@ -37,7 +37,7 @@ def tuned_part(
         ConfigError: `text` without a text tower.
     """
     if tune == "adapter":
-        groups = inject_adapters(model.backbone.blocks, ffn_num, adapter_scale, adapter_dropout)
+        groups = inject_adapters(model.backbone.tuned, ffn_num, adapter_scale, adapter_dropout)
     elif tune == "lora":
         groups = inject_lora(model.backbone, lora_rank, lora_alpha)
     else:

@@ -179,6 +179,10 @@ class Config(BaseModel):
     adapter_scale: Above0 = Field(0.1, description="factor on an adapter's output")
     adapter_dropout: Below1 = Field(0.1, description="dropout inside the adapters")
     adapter_towers: Literal["image", "both"] = Field("image", description="of a CLIP, which towers have adapters")
+    tune_blocks: Positive | None = Field(
+        None,
+        description="adapters and LoRA sit in so many of the last blocks, what lies below is computed once; null: all",
+    )
     rp_size: Positive = Field(10_000, description="ranpac: width M of the random projection")
     scale: Above0 = Field(20.0, description="scale s of the cosine logits")
     margin: UpTo1 = Field(0.0, description="CosFace margin m; pretrain: that of its margin_head, 0: the head's own")
@@ -230,7 +234,10 @@ class Config(BaseModel):
     )
     flip: StrictBool = Field(True, description="random horizontal flips in training")
     workers: Count = Field(2, description="processes that decode images which the cache cannot hold")
-    cache_gb: NotNegative = Field(4.0, description="memory limit of the cache of decoded images, of each split, in GB")
+    cache_gb: NotNegative = Field(
+        4.0,
+        description="memory limit, of each split, of decoded images or of what frozen blocks make of them, in GB",
+    )
     data_root: Name | None = Field(None, description="folder that image paths start from; null: as the index says")
     outside_root: StrictBool = Field(False, description="image paths of an index may lead out of its root")
     index_root: Name = Field("data/sets", description="folder of the data sets' indexes")

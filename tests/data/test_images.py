@@ -172,3 +172,51 @@ def test_a_bad_image_is_named_with_its_line_in_one_line(draw_set, tmp_path, kind
     assert message.startswith(f"{tmp_path / 'index' / 'train.jsonl'}:21: ")
     assert str(indexed.file("train", 20)) in message
     assert expected in message and "\n" not in message and "Traceback" not in message
+
+
+# what was computed in advance
+
+
+def computed(images: ImageSet, items, value: float = 1.0) -> None:
+    """Something of two numbers for each image."""
+    images.keep(items, torch.tensor([[item, value] for item in items]), lambda: True)
+
+
+def test_what_was_computed_comes_instead_of_pixels_in_the_same_order(pets):
+    images = image_set(pets)
+    before = one_pass(ImageStream(images, range(9), raw, shuffle=True, fixed=True), 3)
+    computed(images, list(range(9)))
+    after = one_pass(ImageStream(images, range(9), raw, shuffle=True, fixed=True), 3)
+    assert all(torch.equal(before[name], after[name]) for name in ("item", "fine", "coarse"))
+    assert after["image"].tolist() == [[item, 1.0] for item in after["item"].tolist()]
+
+
+def test_it_comes_only_where_it_is_there_of_all_and_the_transform_is_fixed(pets):
+    images = image_set(pets)
+    computed(images, [0, 1, 2])
+    for items, fixed, dimensions in (([2, 0], True, 2), ([2, 0], False, 4), ([2, 3], True, 4)):
+        assert one_pass(ImageStream(images, items, raw, False, fixed=fixed))["image"].dim() == dimensions
+    assert one_pass(ImageStream(images, [2, 0], raw, False, fixed=True).pixels([2, 1]))["image"].dim() == 4
+
+
+def test_it_goes_when_it_is_dropped_or_void(pets):
+    images, right = image_set(pets), [True]
+    images.keep([4, 5, 6], torch.zeros(3, 7), lambda: right[0])
+    assert images.used == 3 * 7 * 4
+    images.drop([5])
+    assert images.lacking([4, 5, 6]) == [5] and images.computed([6, 4]) is not None and images.used == 2 * 7 * 4
+    right[0] = False
+    assert images.lacking([4, 6]) == [4, 6] and images.computed([4]) is None and images.used == 0
+
+
+def test_room_is_made_in_the_place_of_decoded_images(pets):
+    images = image_set(pets)
+    images.limit = 2000
+    one_pass(ImageStream(images, range(9), raw, False))
+    assert images.used == 2 * 16 * 16 * 3
+    assert not images.make_room(2001) and images.used == 0
+    one_pass(ImageStream(images, range(9), raw, False))
+    assert images.make_room(400) and images.used == 2 * 16 * 16 * 3
+    assert images.make_room(1000) and images.used == 0
+    computed(images, [0])
+    assert not images.make_room(2000 - 7) and images.make_room(2000 - 8)
