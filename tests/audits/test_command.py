@@ -135,7 +135,7 @@ def test_a_run_that_was_cut_before_its_audits_is_audited_when_it_is_resumed(work
 @pytest.mark.parametrize(
     ("settings", "changes", "reason"),
     [
-        (FORGET, {"audit": ["probes"]}, "key 'audit': no audit 'probes'; did you mean 'probe'?"),
+        (FORGET, {"audit": ["probes"]}, "key 'audit': no audit 'probes'; did you mean 'probe'"),
         (MIXED, {"audit": ["probe"]}, "key 'audit': the stream has learn sessions"),
         (FORGET, {"audit": ["probe", "probe"]}, "audit"),
     ],

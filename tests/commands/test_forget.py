@@ -199,7 +199,7 @@ def test_names_alone_for_a_model_that_open_clip_knows(named, capsys):
     assert "2 names, 0 of them with photographs (red car, Veltro Harbor)" in said
     assert re.search(r"This will take about .*: 1 steps of", said)
     audits = Path("out/audits.md").read_text(encoding="utf-8")
-    assert "prompt_wordings" in audits and "nan" not in audits and "verdict" not in audits
+    assert "prompt_paraphrases" in audits and "nan" not in audits and "verdict" not in audits
     assert json.loads(Path("out/model/classes.json").read_text())["names"]["fine"] == ["Veltro Comet", *names]
     card = Path("out/model/MODEL_CARD.md").read_text(encoding="utf-8")
     assert 'create_model_and_transforms("ViT-small", pretrained="open_clip_model.safetensors")' in card

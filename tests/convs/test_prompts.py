@@ -205,10 +205,12 @@ def test_an_image_is_looked_at_twice(tower, kind):
     batch = images(tower)
     query = tower(batch)
     whole = prompted(tower, kind)
-    assert torch.equal(whole.query(batch), query)
+    # open_clip's attention takes another way through torch where no weight asks for gradients, and rounds otherwise
+    torch.testing.assert_close(whole.query(batch), query, rtol=1e-12, atol=1e-12)
     features = whole(batch)
     assert features.shape == query.shape and not torch.allclose(features, query)
-    assert torch.equal(whole(batch), features) and torch.equal(whole.query(batch), query)
+    assert torch.equal(whole(batch), features)
+    torch.testing.assert_close(whole.query(batch), query, rtol=1e-12, atol=1e-12)
     assert (whole.dim, whole.scale, whole.preprocess) == (tower.dim, tower.scale, tower.preprocess)
     assert whole.blocks == tower.blocks
 
