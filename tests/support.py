@@ -37,6 +37,7 @@ ADAPTER = {
     "convnet_type": "tiny_vit",
     "weights": "random",
     "device": "cpu",
+    "precision": "fp32",  # in every process, also where a processor multiplies bfloat16 faster
     "exclude": ABSENT,
     "init_cls": 2,
     "increment": 1,

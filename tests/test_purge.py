@@ -49,7 +49,7 @@ def test_of_before_the_numbers_remain(mixed):
         for row in notes["results"]:
             assert longest_list(row) <= 2  # groups, and spots of the map: no feature hides among the figures
     for file in folder.rglob("*.json"):
-        assert longest_list(json.loads(file.read_text())) <= 2  # a crop's least and most
+        assert longest_list(json.loads(file.read_text())) <= 3  # a crop's least and most, CODA-Prompt's three numbers
 
 
 def longest_list(thing) -> int:

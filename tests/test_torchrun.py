@@ -11,7 +11,7 @@ from tests.support import command_line, cut_after_writing, experiment, lethe, lo
 
 # Adam makes much of the last digits of small gradients; alignment draws from two streams at once, not split evenly
 SMOOTH = {"optimizer": "sgd", "init_lr": 0.01, "forget_optimizer": "sgd", "forget_lr": 0.01, "ca": False}
-STREAM = MIXED | SMOOTH | {"adapter_dropout": 0.0, "checkpoint_every": 0, "precision": "fp32"}  # in every process
+STREAM = MIXED | SMOOTH | {"adapter_dropout": 0.0, "checkpoint_every": 0}
 
 
 def test_two_processes_end_a_run_as_one_does(workplace, monkeypatch):

@@ -72,7 +72,7 @@ def test_jobs_of_this_machine(workplace, capsys):
 def test_a_job_that_is_cut_goes_on(workplace, monkeypatch):
     monkeypatch.setattr(trainer.plots, "curves", lambda *_: None)
     Path("cut_once.py").write_text(CUT_ONCE)
-    stream = {"model_name": "cut_once", "plugins": ["cut_once.py"], "precision": "fp32", "init_cls": 2, "increment": 2}
+    stream = {"model_name": "cut_once", "plugins": ["cut_once.py"], "init_cls": 2, "increment": 2}
     assert here("--config", experiment(ADAPTER | stream, logs="cut")) == 0
     assert Path("was_cut").exists() and log_of(only_run(Path("cut"))).count("Resumed after session 0 of 2") == 1
     assert lethe("--config", experiment(ADAPTER | stream, logs="whole")) == 0
