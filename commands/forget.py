@@ -32,6 +32,7 @@ CHECKPOINTS = 4  # while it trains
 SHOWN = 10  # names
 ENOUGH = 90.0  # Quality and Utility from which on there is nothing to warn of
 BY_NAMES = ("accuracy", "prompts", "representation")  # audits that need no image of what stays
+BY_LOOKING = (*BY_NAMES, "probe", "prototypes", "membership")  # audits that train no model: relearning takes long
 log = logging.getLogger("lethe")
 
 
@@ -224,8 +225,8 @@ def _follow(args: argparse.Namespace, pictured: bool) -> None:
     run_experiment(loaded, resume=True, strict_device=bool(args.device))
     folder = find_place(config, config.seed[0], resume=True).folder
     if not (folder / AUDIT_PAGE).is_file():
-        only = () if pictured else ("--only", *BY_NAMES)
-        _command("audit", folder, "--device", config.device, *only)
+        audits = BY_LOOKING if pictured else BY_NAMES
+        _command("audit", folder, "--device", config.device, "--only", *audits)
     write_text(args.out / AUDIT_PAGE, (folder / AUDIT_PAGE).read_text(encoding="utf-8"))
     _command("report", folder, "--out", args.out / REPORT)
     if not (args.out / MODEL).exists():
