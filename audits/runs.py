@@ -167,7 +167,9 @@ def leave(found: AuditedRun, names: Sequence[str], table: str) -> None:
 
 
 def has_audits(folder: Path, names: Sequence[str]) -> bool:
-    """Whether a run's folder holds the figures of such audits."""
+    """Whether a run's folder holds the figures of such audits; of none it always does."""
+    if not names:
+        return True
     try:
         return set(names) <= set(json.loads((folder / AUDIT_FIGURES).read_text(encoding="utf-8"))["audits"])
     except (OSError, ValueError, LookupError, TypeError):

@@ -71,7 +71,7 @@ def follow(config: Config, strict_device: bool) -> None:
         LetheError: see `run`.
     """
     folders = [find_place(config, seed, resume=True).folder for seed in config.seed]
-    if not config.audit or all(has_audits(folder, config.audit) for folder in folders):
+    if all(has_audits(folder, config.audit) for folder in folders):
         return
     with joined(choose_device(config.device, strict_device)) as device:
         log.info("%s", _audited(folders, config.audit, device))

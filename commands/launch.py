@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm import tqdm
 
+from audits.runs import has_audits
 from commands import audit
 from models.plugins import load_plugins
 from trainer import run_at, write_seeds
@@ -74,10 +75,15 @@ class Job:
         except (LetheError, OSError) as error:
             log.error("%s", told(error))
             return told(error)
-        except Exception as error:
+        except Exception as error:  # a fault of one run must not hide what became of the others
             log.exception("the run failed")
             return f"{type(error).__name__}: {error}"
         return None
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do: the run is finished, and audited where it is to be."""
+        return self.place.finished() is not None and has_audits(self.place.folder, self.loaded.config.audit)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """What submitit queues when the job is cut: the same again, for the run keeps its own checkpoints."""
@@ -104,7 +110,7 @@ def launch(experiments: Sequence[Loaded], cluster: str, settings: Sequence[str],
     """
     options = read_options(settings)
     jobs = _jobs(experiments, strict_device)
-    waiting = [job for job in jobs if job.place.finished() is None]
+    waiting = [job for job in jobs if not job.done]
     log.info("%d runs, %d of them finished before", len(jobs), len(jobs) - len(waiting))
     failures = _followed(waiting, cluster, options, Path(experiments[0].config.logs)) if waiting else []
     _write_tables(experiments, jobs)

@@ -200,7 +200,7 @@ class ImageStream:
         if self.shuffle:
             order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(seed))]
         rows = [part.of(some) for some in order.split(size)]
-        read = self._computed if self.fixed and self.images.computed(self.items.tolist()) else self._decoded
+        read = self._computed if self.fixed and not self.images.lacking(self.items.tolist()) else self._decoded
         for pixels, items in read(rows, seed):
             yield {"image": pixels, "item": items} | {k: v[items] for k, v in self.images.labels.items()}
 

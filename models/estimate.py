@@ -1,5 +1,6 @@
 """How long a forget request will take, from one step and one batch by the clock."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -53,7 +54,7 @@ def estimate(built: Built, config: Config) -> Estimate:
     phase = next(learner.phases(session), None)
     if phase is None:
         return Estimate(0, 0.0, looking)
-    steps = phase.recipe.epochs * -(-len(next(iter(phase.streams.values()))) // phase.recipe.batch_size)
+    steps = phase.recipe.epochs * math.ceil(len(next(iter(phase.streams.values()))) / phase.recipe.batch_size)
     return Estimate(steps, step_seconds(phase, learner.model.device, config.accumulate), looking)
 
 

@@ -5,6 +5,7 @@ asks for it. The packages are imported when a run asks for one.
 """
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -74,7 +75,7 @@ class TensorBoard(_Packaged):
         self.writer.close()
 
 
-class _Runs(_Packaged):
+class _Runs(_Packaged, ABC):
     """A package whose `init` gives a run that has `log` and `finish`."""
 
     def start(self, name: str, config: Mapping[str, object], resumed: bool = False) -> None:
@@ -90,8 +91,9 @@ class _Runs(_Packaged):
         """Finish the run."""
         self.run.finish()
 
+    @abstractmethod
     def _options(self, name: str, resumed: bool) -> dict[str, object]:
-        raise NotImplementedError
+        """What the package's `init` takes beside the project, the name and the settings."""
 
 
 class Wandb(_Runs):

@@ -11,6 +11,7 @@ import torch
 
 import trainer
 from commands import launch
+from tests.forgetting import FORGET
 from tests.support import ADAPTER, ROOT, SIMPLE, assert_same_run, experiment, lethe, log_of, only_run
 from utils.config import is_experiment, load_config
 from utils.errors import ConfigError
@@ -66,6 +67,15 @@ def test_jobs_of_this_machine(workplace, capsys):
     assert here("--config", files[0]) == 0
     assert "2 runs, 2 of them finished before" in capsys.readouterr().err
     assert set(Path("logs/jobs").iterdir()) == jobs
+
+
+def test_a_finished_run_that_lacks_its_audits_is_not_done(workplace):
+    assert lethe("--config", experiment(FORGET, model_name="head_only")) == 0
+    file = experiment(FORGET, model_name="head_only", audit=["accuracy"])
+    (job,) = launch._jobs([load_config(file)], False)
+    assert job.place.finished() and not job.done
+    assert here("--config", file) == 0
+    assert job.done and (only_run() / "audits.md").is_file()
 
 
 @pytest.mark.usefixtures("learners_as_before")

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from models.mos import MosLearner, merging
+from tests.models.travelling import assert_state_travels
 
 
 @pytest.fixture
@@ -140,19 +141,7 @@ def test_adapters_hand_on_until_one_keeps_the_image_four_looks_at_most(build):
 
 
 def test_a_state_travels_and_the_next_session_is_the_same(build, sessions, train):
-    learner, other = build(), build()
-    other.load_state_dict(other.state_dict())  # before the first session
-    for session in sessions[:2]:
-        train(learner, session)
-    other.load_state_dict({name: value.clone() for name, value in learner.state_dict().items()})
-    assert len(other.groups) == 2
-    images = next(sessions[2].stream("test").batches(1000, 0))["image"]
-    with torch.no_grad():
-        assert torch.equal(*(each.predict(images).logits["fine"] for each in (learner, other)))
-    for each in (learner, other):
-        train(each, sessions[2])
-    one, two = learner.state_dict(), other.state_dict()
-    assert set(one) == set(two) and all(torch.equal(one[name], two[name]) for name in one)
+    assert len(assert_state_travels(build, train, sessions[:2], sessions[2]).groups) == 3
 
 
 def test_alignment_can_be_left_out(build, sessions, train):

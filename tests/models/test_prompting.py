@@ -9,6 +9,7 @@ from models import get_model
 from models.inference import Answers
 from models.prompting import chosen_blocks, distance
 from tests.models.requests import cut, knowing, learn, shipped
+from tests.models.travelling import assert_state_travels
 from tests.support import ADAPTER, ROOT, assert_same_run, cut_after_writing, experiment, lethe, only_run
 from utils.errors import ConfigError
 
@@ -82,16 +83,7 @@ def test_the_loss_is_cross_entropy_over_the_sessions_classes_and_the_methods_ter
 
 
 def test_a_state_travels_and_the_next_session_is_the_same(build, sessions, train):
-    learner, other = build(), build()
-    train(learner, sessions[0])
-    other.load_state_dict({key: value.clone() for key, value in learner.state_dict().items()})
-    images = next(sessions[1].stream("test").batches(1000, 0))["image"]
-    with torch.no_grad():
-        assert torch.equal(*(each.predict(images).logits["fine"] for each in (learner, other)))
-    for each in (learner, other):
-        train(each, sessions[1])
-    one, two = learner.state_dict(), other.state_dict()
-    assert set(one) == set(two) and all(torch.equal(one[key], two[key]) for key in one)
+    assert_state_travels(build, train, sessions[:1], sessions[1])
 
 
 def test_what_an_image_is_taken_for_does_not_depend_on_its_neighbours(build, sessions, train):
