@@ -17,6 +17,7 @@ from models.learner import Product
 from models.replay import ReplayLearner
 from models.tuning import unfrozen
 from utils.errors import ConfigError
+from utils.gaussians import class_means
 from utils.loop import Batch, Phase
 from utils.losses import distillation
 
@@ -231,9 +232,8 @@ class GSLoRAPlusLearner(GSLoRALearner):
         plain = session.stream("plain")
         with self._as_original():
             features = self.features(plain)
-        labels, means = plain.labels("fine"), torch.zeros(max(session.seen) + 1, features.shape[1])
-        for label in session.classes:
-            means[label] = features[labels == label].mean(0)
+        means = torch.zeros(max(session.seen) + 1, features.shape[1])
+        means[list(session.classes)] = class_means(features, plain.labels("fine"), session.classes)
         return means
 
     @contextmanager

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -11,6 +10,7 @@ from convs.model import Output
 from data.sessions import Session
 from models.rehearsal import RehearsalLearner
 from models.teacher import Teacher, old_classes_kd
+from utils.gaussians import class_means
 from utils.loop import Batch, Phase
 
 TEMPERATURE = 2.0
@@ -39,8 +39,7 @@ class ICarlLearner(RehearsalLearner):
         yield from super().phases(session)
         kept = session.recalled(self.memory.items, augmented=False)
         features, labels = F.normalize(self.features(kept), dim=1), kept.labels("fine")
-        means = torch.stack([features[labels == label].mean(0) for label in session.seen])
-        self.means = means.to(self.model.device)
+        self.means = class_means(features, labels, session.seen).to(self.model.device)
 
     def loss(self, session: Session) -> Callable[[dict[str, Batch]], dict[str, Tensor]]:
         """CE(new and kept images) + KD(student ‖ model before)."""

@@ -15,7 +15,7 @@ from models.adapter import AdapterLearner, moved
 from models.exemplars import check_rivals, exemplar_fields, original_fields, request_fields, request_terms
 from models.unlearn_losses import build_loss
 from models.wording import Rows, Wording, ensemble_rows, reword
-from utils.gaussians import ClassStatistics, cross_modal_statistics, pooled_factor, text_error
+from utils.gaussians import ClassStatistics, class_means, cross_modal_statistics, pooled_factor, text_error
 from utils.held import Held
 from utils.loop import Batch, Phase
 from utils.losses import relative_drift, without_direction
@@ -206,9 +206,9 @@ class KnowledgeTracingLearner(AdapterLearner):
     def _seen_again(self, session: Session, features: Tensor, labels: Tensor) -> dict[int, ClassStatistics]:
         """The forgotten classes as the trained adapters see their exemplars, around a pooled covariance."""
         ridge, factor = self._diagonal(features, labels), pooled_factor(features, labels)
-        means = {label: features[labels == label].mean(0) for label in session.classes}
+        means = zip(session.classes, class_means(features, labels, session.classes), strict=True)
         parents, lesson = session.order.parents, last_lesson(session)
-        return {c: ClassStatistics(mean, factor, ridge, len(features), parents[c], lesson) for c, mean in means.items()}
+        return {c: ClassStatistics(mean, factor, ridge, len(features), parents[c], lesson) for c, mean in means}
 
     def _realign(
         self, session: Session, retained: Mapping[int, ClassStatistics], gone: Mapping[int, ClassStatistics]
