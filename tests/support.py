@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,6 +60,12 @@ ADAPTER = {
 SIMPLE = {key: ADAPTER[key] for key in ("dataset", "convnet_type", "weights", "device", "workers")} | {
     "model_name": "simplecil",
     "sessions": [{"learn": 2}],
+}
+# of processes that work together on this machine: they meet on the loopback, whatever its own name resolves to, and one
+# that is aborted says where it stood
+TOGETHER = {
+    "GLOO_SOCKET_IFNAME": next(name for _, name in socket.if_nameindex() if name.startswith("lo")),
+    "PYTHONFAULTHANDLER": "1",
 }
 
 

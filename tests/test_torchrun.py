@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 import trainer
 from tests.forgetting import MIXED
-from tests.support import command_line, cut_after_writing, experiment, lethe, log_of, only_run, outcome
+from tests.support import TOGETHER, command_line, cut_after_writing, experiment, lethe, log_of, only_run, outcome
 
 # Adam makes much of the last digits of small gradients; alignment draws from two streams at once, not split evenly
 SMOOTH = {"optimizer": "sgd", "init_lr": 0.01, "forget_optimizer": "sgd", "forget_lr": 0.01, "ca": False}
@@ -22,7 +22,7 @@ def test_two_processes_end_a_run_as_one_does(workplace, monkeypatch):
         assert lethe("--config", experiment(STREAM, logs="pair", tracker="tensorboard")) == 130
     words, environment = command_line("--config", "experiment.json", "--resume")
     torchrun = [words[0], "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *words[1:]]
-    done = subprocess.run(torchrun, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(torchrun, env=environment | TOGETHER, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     one, two = (only_run(Path(logs)) for logs in ("alone", "pair"))
     assert [row["classes"] for row in outcome(two)[0]] == [row["classes"] for row in outcome(one)[0]]

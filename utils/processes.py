@@ -67,6 +67,7 @@ def joined(device: torch.device) -> Iterator[torch.device]:
         log.setLevel(logging.ERROR)
     try:
         yield device
+        dist.barrier()  # who left early would close connections that others still read from
     finally:
         log.setLevel(level)
         dist.destroy_process_group()

@@ -1,5 +1,6 @@
 """Two processes that train one model: the same weights, statistics and order as alone, and one that writes."""
 
+import faulthandler
 import os
 import socket
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 import torch.multiprocessing as mp
 from torch import nn
 
+from tests.support import TOGETHER
 from utils.loop import Phase, Recipe, fit
 from utils.passes import gather, gradient_sums
 from utils.processes import WHOLE, Part, by_the_first, first, in_order, joined, own_part
@@ -99,7 +101,9 @@ def trained() -> dict[str, torch.Tensor]:
 
 
 def one_of_two(rank: int, port: int, folder: str) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": str(rank)}
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": str(rank)}
+    os.environ |= TOGETHER | world
+    faulthandler.enable()
     torch.set_num_threads(1)
     with joined(CPU) as device:
         assert device == CPU and own_part() == Part(rank, 2) and first() == (rank == 0)
