@@ -75,7 +75,7 @@ def test_a_run_is_the_same_without(name, workplace, whole):
     once, always = (only_run(Path(logs)) for logs in ("once", "always"))
     assert torch.equal(*draws)
     found = [numbers(list(outcome(folder))) for folder in (once, always)]
-    assert found[0] == pytest.approx(found[1], rel=1e-6, abs=1e-6, nan_ok=True) and len(found[0]) > 20
+    assert found[0] == pytest.approx(found[1], rel=1e-5, abs=1e-6, nan_ok=True) and len(found[0]) > 20
     tensors = [load_file(folder / "checkpoint/session.safetensors") for folder in (once, always)]
     for key, value in tensors[1].items():
         torch.testing.assert_close(tensors[0][key], value, rtol=1e-4, atol=1e-6)
