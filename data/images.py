@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
+from tqdm import tqdm
 
 from data.decode import BROKEN, decode, fault
 from data.index import IndexedSet
 from data.transforms import Transform
 from utils.errors import DataError
-from utils.processes import WHOLE, Part
+from utils.processes import WHOLE, Part, shown_by_the_first
 from utils.seeds import derive_seed
 
 log = logging.getLogger("lethe")
 
-PROBED = 8  # images that tell how much memory the others will need
+PROBED = 8  # images that tell how large the others are
+WORTH = 2**27  # decoded bytes of a pass from which on processes save more than it takes to start them
 
 
 def read_image(file: Path) -> Tensor:
@@ -81,15 +84,33 @@ class ImageSet:
         if item in self._cache:
             return self._cache[item]
         image = self._decode(self.positions[item])
-        if self.used + image.numel() <= self.limit:
-            self._cache[item] = image
-            self.used += image.nbytes
+        self._take(item, image)
         return image
 
-    def fits(self, probe: Sequence[int]) -> bool:
-        """Whether all images stay within the memory limit, if those to probe are as large as any."""
+    def _take(self, item: int, image: Tensor) -> bool:
+        room = self.used + image.nbytes <= self.limit
+        if room:
+            self._cache[item] = image
+            self.used += image.nbytes
+        return room
+
+    def size(self, probe: Sequence[int]) -> float:
+        """Bytes of a decoded image, the mean of those to probe."""
         sizes = [self.image(item).numel() for item in probe]
-        return not sizes or sum(sizes) / len(sizes) * len(self) <= self.limit
+        return sum(sizes) / max(1, len(sizes))
+
+    def fill(self, items: Sequence[int], workers: int) -> None:
+        """Decode some images into memory, so many at a time, until there is no more room.
+
+        Raises:
+            DataError: see `image`.
+        """
+        lacking = [item for item in items if item not in self._cache]
+        with ThreadPool(workers) as pool:
+            decoded = pool.imap(self._decode, [self.positions[item] for item in lacking])
+            for item, image in zip(lacking, tqdm(decoded, "decode", len(lacking), **shown_by_the_first()), strict=True):
+                if not self._take(item, image):
+                    return
 
     def drop(self, items: Iterable[int]) -> None:
         """Let go of decoded images and of what was computed of them; they are decoded anew when asked for."""
@@ -159,7 +180,7 @@ class ImageStream:
         items: which of them, in order.
         transform: applied to each image.
         shuffle: whether the order changes from pass to pass.
-        workers: processes that decode, where the images do not fit into memory.
+        workers: processes that decode what does not fit into memory, and transform; a small pass is made without.
         fixed: whether the transform makes the same of an image every time. What a tower's first blocks make of it may
             then stand in its place, see `ImageSet.keep`.
     """
@@ -213,10 +234,9 @@ class ImageStream:
             yield torch.stack(self.images.computed(items.tolist())), items
 
     def _decoded(self, rows: Iterable[Tensor], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        # images of this stream alone are probed: others may be of classes that have been purged
-        workers = 0 if self.images.fits(self.items[:PROBED].tolist()) else self.workers
-        dataset = _Transformed(self.images, self.transform, seed)
         batches = [items.tolist() for items in rows]
+        workers = self._workers([item for items in batches for item in items])
+        dataset = _Transformed(self.images, self.transform, seed)
         # A generator of the loader's own: otherwise it draws its base seed from the global one.
         generator = torch.Generator().manual_seed(seed)
         options = {"num_workers": workers, "collate_fn": _collate, "generator": generator}
@@ -224,6 +244,17 @@ class ImageStream:
             if isinstance(loaded, DataError):
                 raise loaded
             yield loaded
+
+    def _workers(self, items: Sequence[int]) -> int:
+        """How many processes make a pass over some images; what has room in memory is decoded before they begin."""
+        # images of this stream alone are probed: others may be of classes that have been purged
+        size = self.images.size(self.items[:PROBED].tolist())
+        if size * len(self.images) > self.images.limit:
+            return self.workers
+        if not self.workers or size * len(items) < WORTH:
+            return 0
+        self.images.fill(items, self.workers)
+        return self.workers
 
 
 class _Transformed(Dataset):

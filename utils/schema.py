@@ -233,7 +233,7 @@ class Config(BaseModel):
         (0.75, 4 / 3), description="width over height of a training crop, least and most"
     )
     flip: StrictBool = Field(True, description="random horizontal flips in training")
-    workers: Count = Field(2, description="processes that decode images which the cache cannot hold")
+    workers: Count = Field(2, description="processes that decode and transform images; small passes do without")
     cache_gb: NotNegative = Field(
         4.0,
         description="memory limit, of each split, of decoded images or of what frozen blocks make of them, in GB",

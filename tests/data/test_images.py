@@ -92,11 +92,12 @@ def test_global_randomness_stays_as_it_was(pets):
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_workers_and_the_cache_change_no_bit(pets):
+def test_workers_and_the_cache_change_no_bit(pets, monkeypatch):
     streams = [
         ImageStream(image_set(pets, cache_gb), range(13), AUGMENT, shuffle=True, workers=workers)
-        for cache_gb, workers in ((1.0, 0), (0, 0), (0, 2))
+        for cache_gb, workers in ((1.0, 0), (0, 0), (0, 2), (1.0, 2))
     ]
+    monkeypatch.setattr("data.images.WORTH", 0)
     reference, *others = [list(stream.batches(4, 9)) for stream in streams]
     for batches in others:
         assert len(batches) == len(reference) == 4
@@ -116,15 +117,38 @@ def test_images_are_decoded_once_while_they_fit(pets, monkeypatch):
     assert images.used == 13 * 3 * 16 * 16
 
 
+def test_large_passes_are_decoded_into_memory_before_workers_begin(draw_set, tmp_path, monkeypatch):
+    indexed = draw_set(tmp_path)
+    images = image_set(indexed)
+    streams = {workers: ImageStream(images, range(13), AUGMENT, True, workers) for workers in (0, 2)}
+    assert [streams[2]._workers(range(13)), len(images._cache)] == [0, 8]  # too small; eight were looked at
+    monkeypatch.setattr("data.images.WORTH", 13 * 3 * 16 * 16)
+    assert streams[0]._workers(range(13)) == 0 and streams[2]._workers(range(12)) == 0 and len(images._cache) == 8
+    assert [streams[2]._workers(range(13)), len(images._cache)] == [2, 13]
+    expected = one_pass(streams[0], 5)["image"]
+    for record in indexed.splits["train"]:
+        (tmp_path / record.path).unlink()
+    assert torch.equal(one_pass(streams[2], 5)["image"], expected)
+
+
+def test_decoding_ahead_keeps_to_the_limit_and_names_what_is_no_image(draw_set, tmp_path):
+    indexed = draw_set(tmp_path)
+    images = image_set(indexed, 2.5 * 3 * 16 * 16 / 2**30)
+    images.fill(range(13), 2)
+    assert sorted(images._cache) == [0, 1]
+    damage(indexed.file("train", 8), "text")
+    with pytest.raises(DataError, match=r"train\.jsonl:9: .*not an image"):
+        image_set(indexed).fill(range(13), 2)
+
+
 def test_the_cache_keeps_its_limit(pets):
     two = 2 * 3 * 16 * 16
     images = image_set(pets, two / 2**30)
     for item in (4, 3, 2, 4):
         images.image(item)
     assert (images.used, sorted(images._cache)) == (two, [3, 4])
-    assert not images.fits(range(8))
-    assert image_set(pets).fits(range(8))
-    assert ImageSet(pets, "train", [], {}, 0).fits([])
+    assert images.size(range(8)) == 3 * 16 * 16
+    assert ImageSet(pets, "train", [], {}, 0).size([]) == 0
 
 
 def test_a_stream_opens_no_image_but_its_own(pets):
