@@ -8,6 +8,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from utils.devices import choose_half
+
 Call = Callable[[], object]
 
 
@@ -89,12 +91,20 @@ ATTENTION_ON_CPU = {
 def product(device: torch.device, side: int = 2048) -> tuple[Call, int]:
     """A large product of matrices, and its FLOPs: what the machine can do at best.
 
-    On a GPU in bfloat16, as its towers compute there, else in single precision.
+    In bfloat16 where the towers compute in it, else in single precision.
     """
-    kind = torch.bfloat16 if device.type == "cuda" else torch.float32
+    kind = torch.bfloat16 if half(device) else torch.float32
     left, right = (torch.randn(side, side, device=device, dtype=kind) for _ in range(2))
     left @ right  # the first is slow
     return lambda: left @ right, 2 * side**3
+
+
+def half(device: torch.device) -> bool:
+    """Whether towers are measured in bfloat16: on GPUs that have it, as in a run.
+
+    On CPUs always in single precision, so that both sides compute in the same one.
+    """
+    return device.type == "cuda" and choose_half("auto", device)
 
 
 def _wait(device: torch.device) -> None:

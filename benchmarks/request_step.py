@@ -12,12 +12,12 @@ from torch.testing import assert_close
 
 from benchmarks.item import Item, Target
 from benchmarks.made import Images, carry_out, labels_of, noise, order_of, request
+from benchmarks.measure import half
 from convs.factory import build_backbone
 from convs.model import Model
 from convs.templates import CARS, PLAIN
 from data.sessions import Session
 from models.unlearner import HingeLearner
-from utils.devices import choose_half
 from utils.loop import Recipe
 
 MARGIN, KL_FINE, KL_COARSE = 2.0, 20.0, 10.0
@@ -45,7 +45,7 @@ class Work:
 
 SIZES = {
     "full": Work("ViT-B-16", 292, 48, 16),
-    "modest": Work("ViT-B-16", 18, 3, 1),
+    "modest": Work("ViT-B-16", 73, 12, 4),
     "small": Work("tiny_clip", 4, 2, 2),
 }
 
@@ -62,7 +62,7 @@ def items(size: str, device: torch.device) -> Iterator[Item]:
     for name, ours, theirs, faster in rows:
         model, session = made(work, device, 0.1)
         plain = PlainClip(model, session, theirs, 0.1)
-        step = toolbox(model, session, ours, ADAMW, 0.1, choose_half("auto", device))
+        step = toolbox(model, session, ours, ADAMW, 0.1, half(device))
         target = Target(faster=faster)
         yield Item(name, text, step, partial(plain.step, session, ADAMW), partial(check, work, theirs, device), target)
 
