@@ -106,11 +106,15 @@ class ImageSet:
             DataError: see `image`.
         """
         lacking = [item for item in items if item not in self._cache]
+        if not lacking:
+            return
         with ThreadPool(workers) as pool:
             decoded = pool.imap(self._decode, [self.positions[item] for item in lacking])
             for item, image in zip(lacking, tqdm(decoded, "decode", len(lacking), **shown_by_the_first()), strict=True):
                 if not self._take(item, image):
-                    return
+                    break
+        what = f"{self.indexed.name}, {self.split}"
+        log.info("%s: %d of %d images in memory, %.0f MB", what, len(self._cache), len(self), self.used / 2**20)
 
     def drop(self, items: Iterable[int]) -> None:
         """Let go of decoded images and of what was computed of them; they are decoded anew when asked for."""
@@ -249,11 +253,10 @@ class ImageStream:
         """How many processes make a pass over some images; what has room in memory is decoded before they begin."""
         # images of this stream alone are probed: others may be of classes that have been purged
         size = self.images.size(self.items[:PROBED].tolist())
-        if size * len(self.images) > self.images.limit:
-            return self.workers
         if not self.workers or size * len(items) < WORTH:
             return 0
-        self.images.fill(items, self.workers)
+        if self.images.used + size <= self.images.limit:
+            self.images.fill(items, self.workers)
         return self.workers
 
 

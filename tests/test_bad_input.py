@@ -286,7 +286,8 @@ def left_by_a_cut_run() -> None:
         assert set(contents(only_run())) == {"config.json", "environment.json"}
 
 
-def test_an_image_that_is_damaged_in_a_worker(refused, photos):
+def test_an_image_that_is_damaged_in_a_worker(refused, photos, monkeypatch):
+    monkeypatch.setattr("data.images.WORTH", 0)
     damage_truncated(photos / "train-16.png")
     line = refused("--config", experiment(SIMPLE, **MINE, cache_gb=0, workers=1))
     assert line.startswith("data/sets/mine/train.jsonl:17: ") and "Caught" not in line

@@ -257,7 +257,8 @@ def test_another_seed_gives_another_run(whole, workplace):
     assert [row["classes"] for row in outcome(only_run())[0]] != [row["classes"] for row in outcome(folder)[0]]
 
 
-def test_workers_do_not_change_the_figures(workplace):
+def test_workers_do_not_change_the_figures(workplace, monkeypatch):
+    monkeypatch.setattr("data.images.WORTH", 0)
     few = {"init_cls": None, "increment": None, "sessions": [{"learn": 3}], "init_epochs": 1, "cache_gb": 0}
     for workers in (0, 2):
         assert lethe("--config", experiment(ADAPTER, **few, workers=workers, logs=f"logs{workers}")) == 0

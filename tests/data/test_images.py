@@ -131,11 +131,14 @@ def test_large_passes_are_decoded_into_memory_before_workers_begin(draw_set, tmp
     assert torch.equal(one_pass(streams[2], 5)["image"], expected)
 
 
-def test_decoding_ahead_keeps_to_the_limit_and_names_what_is_no_image(draw_set, tmp_path):
+def test_decoding_ahead_keeps_to_the_limit_and_names_what_is_no_image(draw_set, tmp_path, caplog):
     indexed = draw_set(tmp_path)
     images = image_set(indexed, 2.5 * 3 * 16 * 16 / 2**30)
-    images.fill(range(13), 2)
+    with caplog.at_level("INFO", "lethe"):
+        images.fill(range(13), 2)
+        images.fill([0, 1], 2)
     assert sorted(images._cache) == [0, 1]
+    assert [record.getMessage() for record in caplog.records] == ["pets, train: 2 of 13 images in memory, 0 MB"]
     damage(indexed.file("train", 8), "text")
     with pytest.raises(DataError, match=r"train\.jsonl:9: .*not an image"):
         image_set(indexed).fill(range(13), 2)
@@ -185,7 +188,8 @@ def damage(file, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["missing", "truncated", "text", "empty", "folder"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_bad_image_is_named_with_its_line_in_one_line(draw_set, tmp_path, kind, workers):
+def test_a_bad_image_is_named_with_its_line_in_one_line(draw_set, tmp_path, monkeypatch, kind, workers):
+    monkeypatch.setattr("data.images.WORTH", 0)
     indexed = draw_set(tmp_path, train=6)
     damage(indexed.file("train", 20), kind)
     stream = ImageStream(image_set(indexed, 0), range(15), AUGMENT, shuffle=True, workers=workers)
