@@ -13,7 +13,7 @@ WORST = 0.35  # AUC of the loss attack below which the exemplars stand out by be
 VERDICTS = {
     "not forgotten": f"by its rows or its names at least {KNOWS:.0%} of the original's accuracy is there",
     "hidden in the head": "the classifier denies what the features hold as before: their CKA with the original is at "
-    f"least {SAME}",
+    f"least {SAME}; where the oracle's is so, too (a locked tower), what counts is whether plain names still find it",
     "over-unlearned": f"the exemplars stand out by being known worst (AUC < {WORST}), or one image a class brings back "
     f"over {NEAR:.0f} points less than in the oracle",
     "suppressed": f"one image a class brings back over {NEAR:.0f} points more than in the oracle or, where there is "
@@ -45,10 +45,11 @@ def verdict(own: Figures, original: Figures, oracle: Figures | None = None) -> s
 
 
 def _word(own: Figures, original: Figures, oracle: Figures | None) -> str:
-    moved = own["cka_gone"] < SAME
-    if not moved and own["forget"] < KNOWS * original["forget"]:
+    known = [own.get(name, 0.0) >= KNOWS * original["forget"] for name in ("forget", "forget_names")]
+    locked = oracle is not None and oracle["cka_gone"] >= SAME  # the features hold nothing learned from the concepts
+    if own["cka_gone"] >= SAME and not known[0] and (known[1] or not locked):
         return "hidden in the head"
-    if max(own["forget"], own.get("forget_names", 0.0)) >= KNOWS * original["forget"]:
+    if any(known):
         return "not forgotten"
     found, reference = own["prototype_1"], oracle["prototype_1"] if oracle else None
     if own["mia_loss_auc"] < WORST or (oracle and found < reference - NEAR):

@@ -137,6 +137,14 @@ def test_the_controls():
     assert verdict(ORACLE, ORIGINAL, ORACLE) == "erased"
 
 
+def test_features_that_no_training_has_touched_hide_nothing():
+    locked = ORACLE | {"cka_gone": 1.0}
+    assert verdict(locked, ORIGINAL, locked) == "erased"
+    assert verdict(locked | {"prototype_1": 91.0}, ORIGINAL, locked) == "suppressed"
+    assert verdict(locked | {"forget_names": 96.0}, ORIGINAL, locked) == "hidden in the head"
+    assert verdict(ORIGINAL, ORIGINAL, locked) == "not forgotten"
+
+
 def test_no_verdict_and_no_distance_without_what_they_are_made_of():
     assert can_judge(ORIGINAL)
     for name in ("forget", "retain", "cka_gone", "prototype_1", "mia_loss_auc"):
