@@ -81,7 +81,7 @@ def _items(work: Work, folder: Path, device: torch.device) -> Iterator[Item]:
 
 
 def draw(work: Work, folder: Path) -> IndexedSet:
-    """Smooth noise, which takes a decoder as long as a photograph, as JPEG files."""
+    """Smooth noise as JPEG files, in the place of photographs."""
     generator = torch.Generator().manual_seed(SEED)
     records = [Record(f"{number}.jpg", "c", f"f{number % CLASSES}") for number in range(work.images)]
     for record in records:
