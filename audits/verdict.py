@@ -45,11 +45,11 @@ def verdict(own: Figures, original: Figures, oracle: Figures | None = None) -> s
 
 
 def _word(own: Figures, original: Figures, oracle: Figures | None) -> str:
-    known = [own.get(name, 0.0) >= KNOWS * original["forget"] for name in ("forget", "forget_names")]
+    by_rows, by_names = (own.get(name, 0.0) >= KNOWS * original["forget"] for name in ("forget", "forget_names"))
     locked = oracle is not None and oracle["cka_gone"] >= SAME  # the features hold nothing learned from the concepts
-    if own["cka_gone"] >= SAME and not known[0] and (known[1] or not locked):
+    if own["cka_gone"] >= SAME and not by_rows and (by_names or not locked):
         return "hidden in the head"
-    if any(known):
+    if by_rows or by_names:
         return "not forgotten"
     found, reference = own["prototype_1"], oracle["prototype_1"] if oracle else None
     if own["mia_loss_auc"] < WORST or (oracle and found < reference - NEAR):

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from benchmarks.item import Item, Target
 from benchmarks.made import Images, carry_out, labels_of, noise, order_of, request
-from benchmarks.measure import half
+from benchmarks.measure import in_bfloat16
 from convs.face import DROPOUT, SHAPES, FaceBackbone, Shape
 from convs.lora import lora_places
 from convs.model import Model
@@ -50,7 +50,7 @@ def items(size: str, device: torch.device) -> Iterator[Item]:
     """One step; on a GPU the toolbox computes in bfloat16, as a run does, and the plain reading in single precision."""
     work = SIZES[size]
     model, session = made(work, device, DROPOUT)
-    plain, ours = PlainFace(model, DROPOUT), toolbox(model, session, ADAMW, half(device))
+    plain, ours = PlainFace(model, DROPOUT), toolbox(model, session, ADAMW, in_bfloat16(device))
     shape = work.shape
     yield Item(
         "GS-LoRA step",

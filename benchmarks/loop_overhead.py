@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from benchmarks.item import Item, Target
-from benchmarks.made import noise
+from benchmarks.made import noise, one_epoch
 from convs.factory import build_backbone
-from utils.loop import Phase, Recipe, fit
+from utils.loop import Recipe
 from utils.streams import TensorStream
 
 CLASSES, LR, MOMENTUM = 10, 0.01, 0.9
@@ -76,14 +76,8 @@ def _item(name: str, size: str, made: Made, device: torch.device, target: Target
 
 def by_fit(module: nn.Module, inputs: Tensor, labels: Tensor, size: int, device: torch.device) -> None:
     """One epoch of the loop."""
-    stream = TensorStream({"input": inputs, "label": labels}, shuffle=False)
-
-    def loss(batches):
-        batch = batches["train"]
-        return {"ce": F.cross_entropy(module(batch["input"]), batch["label"])}
-
-    recipe = Recipe(epochs=1, lr=LR, momentum=MOMENTUM, batch_size=size)
-    fit(Phase("bench", module, {"train": stream}, loss, module.parameters(), recipe), seed=0, device=device)
+    stream = TensorStream({"image": inputs, "fine": labels}, shuffle=False)
+    one_epoch(module, stream, Recipe(epochs=1, lr=LR, momentum=MOMENTUM, batch_size=size), device)
 
 
 def by_hand(module: nn.Module, inputs: Tensor, labels: Tensor, size: int, device: torch.device) -> None:

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from data.sessions import ClassOrder, Session
 from utils.imagenet import imagenet_names
-from utils.loop import Phase, fit
+from utils.loop import Phase, Recipe, Stream, fit
+from utils.pieces import Batch
 from utils.streams import TensorStream
 
 
@@ -57,6 +59,16 @@ def request(order: ClassOrder, classes: Sequence[int], streams: Mapping[str, Ima
     alive = tuple(label for label in seen if label not in classes)
     makers = {name: lambda stream=stream: stream for name, stream in streams.items()}
     return Session(0, "forget", tuple(classes), seen, alive, order, streams=makers)
+
+
+def one_epoch(module: nn.Module, examples: Stream, recipe: Recipe, device: torch.device) -> None:
+    """A pass over labelled images by the loop, with cross-entropy."""
+
+    def loss(batches: dict[str, Batch]) -> dict[str, Tensor]:
+        batch = batches["train"]
+        return {"ce": F.cross_entropy(module(batch["image"]), batch["fine"])}
+
+    carry_out(Phase("bench", module, {"train": examples}, loss, module.parameters(), recipe), device)
 
 
 def carry_out(phase: Phase, device: torch.device) -> None:

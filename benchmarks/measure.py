@@ -93,13 +93,13 @@ def product(device: torch.device, side: int = 2048) -> tuple[Call, int]:
 
     In bfloat16 where the towers compute in it, else in single precision.
     """
-    kind = torch.bfloat16 if half(device) else torch.float32
+    kind = torch.bfloat16 if in_bfloat16(device) else torch.float32
     left, right = (torch.randn(side, side, device=device, dtype=kind) for _ in range(2))
     left @ right  # the first is slow
     return lambda: left @ right, 2 * side**3
 
 
-def half(device: torch.device) -> bool:
+def in_bfloat16(device: torch.device) -> bool:
     """Whether towers are measured in bfloat16: on GPUs that have it, as in a run.
 
     On CPUs always in single precision, so that both sides compute in the same one.

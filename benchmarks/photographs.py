@@ -13,15 +13,15 @@ from torch import nn
 from torch.testing import assert_close
 
 from benchmarks.item import Item, Target
+from benchmarks.made import one_epoch
 from convs.factory import build_backbone
 from data.images import ImageSet, ImageStream
 from data.index import IndexedSet, Record
 from data.transforms import Transform, train_transform
-from utils.loop import Phase, Recipe, Stream, fit
+from utils.loop import Recipe
 from utils.streams import TensorStream
 
 CLASSES, SEED, GRAIN = 10, 0, 12
-RECIPE = Recipe(epochs=1, lr=0.01)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ def _items(work: Work, folder: Path, device: torch.device) -> Iterator[Item]:
         for name, value in ready.fields.items():
             assert_close(value, decoded[name], rtol=0, atol=0)
 
-    ours, waitless, anew = (partial(train, module, each, work.batch, device) for each in (kept, ready, bare))
+    recipe = Recipe(epochs=1, lr=0.01, batch_size=work.batch)
+    ours, waitless, anew = (partial(one_epoch, module, each, recipe, device) for each in (kept, ready, bare))
     text = f"{work.tower}, {work.images} photographs of {work.width} × {work.height}, batch {work.batch}"
     name = "epoch 2 of a JPEG set, beside"
     yield Item(f"{name} ready batches", text, ours, waitless, check, Target(faster=0.95))
@@ -103,14 +104,3 @@ def as_tensors(images: ImageStream, size: int) -> TensorStream:
     """The batches of one pass, in memory as the tower takes them."""
     batches = list(images.batches(size, SEED))
     return TensorStream({name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}, shuffle=False)
-
-
-def train(module: nn.Module, examples: Stream, size: int, device: torch.device) -> None:
-    """One epoch of the loop."""
-
-    def loss(batches):
-        batch = batches["train"]
-        return {"ce": F.cross_entropy(module(batch["image"]), batch["fine"])}
-
-    recipe = Recipe(**{**vars(RECIPE), "batch_size": size})
-    fit(Phase("bench", module, {"train": examples}, loss, module.parameters(), recipe), seed=SEED, device=device)

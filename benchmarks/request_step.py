@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from benchmarks.item import Item, Target
 from benchmarks.made import Images, carry_out, labels_of, noise, order_of, request
-from benchmarks.measure import half
+from benchmarks.measure import in_bfloat16
 from convs.factory import build_backbone
 from convs.model import Model
 from convs.templates import CARS, PLAIN
@@ -62,7 +62,7 @@ def items(size: str, device: torch.device) -> Iterator[Item]:
     for name, ours, theirs, faster in rows:
         model, session = made(work, device, 0.1)
         plain = PlainClip(model, session, theirs, 0.1)
-        step = toolbox(model, session, ours, ADAMW, 0.1, half(device))
+        step = toolbox(model, session, ours, ADAMW, 0.1, in_bfloat16(device))
         target = Target(faster=faster)
         yield Item(name, text, step, partial(plain.step, session, ADAMW), partial(check, work, theirs, device), target)
 

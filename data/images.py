@@ -251,9 +251,11 @@ class ImageStream:
 
     def _workers(self, items: Sequence[int]) -> int:
         """How many processes make a pass over some images; what has room in memory is decoded before they begin."""
+        if not self.workers:
+            return 0
         # images of this stream alone are probed: others may be of classes that have been purged
         size = self.images.size(self.items[:PROBED].tolist())
-        if not self.workers or size * len(items) < WORTH:
+        if size * len(items) < WORTH:
             return 0
         if self.images.used + size <= self.images.limit:
             self.images.fill(items, self.workers)
