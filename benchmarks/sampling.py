@@ -8,7 +8,7 @@ from torch.distributions import MultivariateNormal
 from torch.testing import assert_close
 
 from benchmarks.item import Item, Target
-from utils.gaussians import ClassStatistics, class_statistics, draw
+from utils.gaussians import ClassStatistics, class_statistics, draw, room_for
 
 # classes, features drawn of each, epochs, images a class was estimated from, width
 SIZES = {"full": (200, 256, 5, 50, 768), "modest": (20, 256, 5, 50, 768), "small": (2, 3, 2, 4, 5)}
@@ -25,8 +25,9 @@ def items(size: str, device: torch.device) -> Iterator[Item]:
     stored = [(each.mean(0), torch.cov(each.T) + RIDGE * torch.eye(width)) for each in seen]
 
     def toolbox() -> None:
+        room = room_for(remembered, count)
         for _ in range(epochs):
-            draw(remembered, [1.0] * classes, count, generator)
+            draw(remembered, [1.0] * classes, count, generator, out=room)
 
     share = _floats(remembered[0].mean, remembered[0].factor) / _floats(*stored[0])
     text = f"{classes} classes × {count} × {epochs} epochs, n {images}, D {width}; stored: {share:.3f} of the plain"

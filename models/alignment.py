@@ -10,7 +10,7 @@ from torch import Tensor
 from convs.model import Model
 from data.sessions import Session
 from models.learner import Learner
-from utils.gaussians import ClassStatistics, class_statistics, draw, mean_variance
+from utils.gaussians import ClassStatistics, class_statistics, draw, mean_variance, room_for
 from utils.held import Held
 from utils.loop import Batch, Phase, Recipe
 from utils.streams import DrawnStream
@@ -69,9 +69,11 @@ class AlignedLearner(Learner):
         scales = [0.9 + 0.1 * (item.session + 1) / (now + 1) for item in classes]
         labels = torch.tensor(list(statistics)).repeat_interleave(self.ca_samples)
         parents = torch.tensor([item.parent for item in classes]).repeat_interleave(self.ca_samples)
+        room = room_for(classes, self.ca_samples)  # of all passes; fresh memory would take a quarter of a pass
 
         def sample(generator: torch.Generator) -> dict[str, Tensor]:
-            return {"feature": draw(classes, scales, self.ca_samples, generator), "fine": labels, "coarse": parents}
+            features = draw(classes, scales, self.ca_samples, generator, out=room)
+            return {"feature": features, "fine": labels, "coarse": parents}
 
         return DrawnStream(sample, len(labels))
 

@@ -195,7 +195,13 @@ def shifted_means(
     return means + drift.to(means.dtype)
 
 
-def draw(classes: Sequence[ClassStatistics], scales: Sequence[float], count: int, generator: torch.Generator) -> Tensor:
+def draw(
+    classes: Sequence[ClassStatistics],
+    scales: Sequence[float],
+    count: int,
+    generator: torch.Generator,
+    out: Tensor | None = None,
+) -> Tensor:
     """Features drawn from every class.
 
     Args:
@@ -203,14 +209,21 @@ def draw(classes: Sequence[ClassStatistics], scales: Sequence[float], count: int
         scales: factor λ_c on every class's mean.
         count: features a class.
         generator: the source of randomness, on the CPU.
+        out: where they go, contiguous [C · count, D]; None: into fresh memory, which the system has to find first.
 
     Returns:
         [C · count, D], class by class, each from N(λ_c·mean, covariance).
     """
-    drawn = classes[0].mean.new_empty(len(classes), count, len(classes[0].mean))
-    for item, scale, rows in zip(classes, scales, drawn, strict=True):
+    drawn = room_for(classes, count) if out is None else out
+    for item, scale, rows in zip(classes, scales, drawn.view(len(classes), count, -1), strict=True):
         _draw_into(rows, item, scale, generator)
-    return drawn.flatten(0, 1)
+    return drawn
+
+
+def room_for(classes: Sequence[ClassStatistics], count: int) -> Tensor:
+    """Memory for so many features of every class, [C · count, D], with anything in it."""
+    mean = classes[0].mean
+    return mean.new_empty(len(classes) * count, len(mean))
 
 
 def _draw_into(rows: Tensor, item: ClassStatistics, scale: float, generator: torch.Generator) -> None:

@@ -42,7 +42,8 @@ class DrawnStream:
     """Rows drawn anew for every pass and then shuffled.
 
     Args:
-        draw: takes a generator and returns name → tensor [N, …].
+        draw: takes a generator and returns name → tensor [N, …]. It may fill the same memory every time: batches are
+            copies, and a pass is over before the next is drawn.
         count: N, the length of a pass.
     """
 

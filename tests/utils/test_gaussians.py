@@ -279,6 +279,15 @@ def test_draws_stand_class_by_class_and_follow_the_generator():
     assert not torch.equal(x, draw(classes, [1.0, 0.5], 20, torch.Generator().manual_seed(3)))
 
 
+def test_a_draw_fills_the_memory_it_is_given_and_no_other():
+    classes, before = [class_statistics(features(4, 3), 1e-2), class_statistics(features(9, 3, seed=1), 1e-2)], 7.0
+    room = torch.full((12, 3), before, dtype=torch.float64)
+    x = draw(classes, [1.0, 0.9], 5, torch.Generator().manual_seed(2), out=room[1:11])
+    assert x.data_ptr() == room[1].data_ptr()
+    assert torch.equal(room[1:11], draw(classes, [1.0, 0.9], 5, torch.Generator().manual_seed(2)))
+    assert (room[[0, 11]] == before).all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_draw_is_the_mean_and_noise_along_and_around_the_factor(dtype):
     items = [class_statistics(features(n, 6, seed=n, dtype=dtype), ridge) for n, ridge in ((3, 0.3), (9, 1e-3))]

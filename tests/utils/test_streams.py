@@ -68,6 +68,16 @@ def test_drawn_rows_are_shuffled():
 # so many examples a pass
 
 
+def test_batches_stay_what_they_are_when_the_next_pass_is_drawn_into_the_same_memory():
+    room = torch.empty(10)
+    stream = DrawnStream(lambda generator: {"x": room.normal_(generator=generator)}, 10)
+    first = list(stream.batches(5, seed=1))
+    kept = [batch["x"].clone() for batch in first]
+    list(stream.batches(5, seed=2))
+    for batch, before in zip(first, kept, strict=True):
+        assert torch.equal(batch["x"], before)
+
+
 def test_of_a_longer_stream_a_pass_holds_so_many_different_rows():
     stream = LimitedStream(TensorStream({"x": torch.arange(50)}), 7)
     first = rows(stream, seed=1)
