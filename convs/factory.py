@@ -27,7 +27,7 @@ def _build(name: str, weights: str | None, img_size: int | None) -> Backbone:
 
         return build_torchvision_vit(name, weights, img_size)
     if is_clip(name):
-        from convs.clip import build_clip
+        from convs.clip_models import build_clip
 
         return build_clip(name, weights, img_size)
     from convs.vit import build_vit

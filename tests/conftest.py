@@ -117,7 +117,9 @@ def tiny_model() -> Callable:
 @pytest.fixture
 def small_lit(monkeypatch) -> None:
     """Text towers of locked-image models at a size for tests."""
-    monkeypatch.setattr("convs.clip.LIT_TEXT", {"context_length": 16, "vocab_size": 49408, "width": 16, "layers": 1})
+    monkeypatch.setattr(
+        "convs.clip_models.LIT_TEXT", {"context_length": 16, "vocab_size": 49408, "width": 16, "layers": 1}
+    )
 
 
 @pytest.fixture

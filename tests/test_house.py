@@ -176,6 +176,10 @@ def test_list_loads_no_model_library(listed):
     assert not {name.split(".")[0] for name in loaded_by(ROOT / listed)} & {"timm", "open_clip", "torch"}
 
 
+def test_a_run_over_a_plain_vit_waits_for_no_image_text_library():
+    assert not {name.split(".")[0] for name in loaded_by(ROOT / "trainer.py")} & {"open_clip", "transformers"}
+
+
 def test_only_the_loop_goes_backward():
     def goes(node):
         return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "backward"

@@ -92,7 +92,7 @@ def place(name: str) -> Path:
 @pytest.fixture(scope="module")
 def found(base) -> dict:
     """What the code of the cards makes of five images, in a process of its own."""
-    from convs.clip import TINY_ARCHITECTURE as CLIP
+    from convs.clip_models import TINY_ARCHITECTURE as CLIP
 
     torch.save(torch.randn(5, 3, 64, 64, generator=torch.Generator().manual_seed(0)), base / "images.pt")
     weights = [str(SHIPPED / f"tiny_{kind}.safetensors") for kind in ("clip", "vit")]

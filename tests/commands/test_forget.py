@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from commands import forget
 from convs import export
-from convs.clip import TINY_ARCHITECTURE, build_clip
+from convs.clip_models import TINY_ARCHITECTURE, build_clip
 from convs.names import SHIPPED
 from data.concepts import gather
 from data.world import world_classes

@@ -9,7 +9,7 @@ from timm.models import VisionTransformer
 from timm.models.vision_transformer import ParallelScalingBlock, ResPostBlock
 
 from convs.adapter import ParallelAdapter, inject_adapters
-from convs.clip import build_clip
+from convs.clip_models import build_clip
 from convs.vit import TINY_PREPROCESS, VitBackbone, build_vit
 from utils.errors import WeightsError
 

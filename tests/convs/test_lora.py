@@ -11,7 +11,7 @@ from torch import nn
 from torchvision.models import VisionTransformer as TorchvisionTransformer
 
 from convs.adapter import inject_adapters
-from convs.clip import build_clip
+from convs.clip_models import build_clip
 from convs.lora import (
     LoRA,
     deltas,
@@ -43,7 +43,9 @@ BACKBONES = {
 def built(request):
     torch.manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("convs.clip.LIT_TEXT", {"context_length": 16, "vocab_size": 49408, "width": 16, "layers": 1})
+        patch.setattr(
+            "convs.clip_models.LIT_TEXT", {"context_length": 16, "vocab_size": 49408, "width": 16, "layers": 1}
+        )
         return BACKBONES[request.param]().eval()
 
 

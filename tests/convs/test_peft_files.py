@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from convs.clip import build_clip
+from convs.clip_models import build_clip
 from convs.lora import inject_lora, lora_places, merge_lora
 from convs.peft_files import CONFIG, TENSORS, Factors, factors, read_lora, write_lora
 from convs.vit import build_vit

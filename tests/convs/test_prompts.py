@@ -11,7 +11,8 @@ from timm.models.eva import EvaBlock
 from torch import nn
 from torchvision.models import VisionTransformer as TorchvisionViT
 
-from convs.clip import ClipBackbone, build_clip
+from convs.clip import ClipBackbone
+from convs.clip_models import build_clip
 from convs.face import build_face
 from convs.prompts import PrefixSlots, Prompted, TokenSlots, plain_attention
 from convs.torchvision_vit import TorchvisionBackbone
@@ -37,7 +38,9 @@ def timm_tower(**options) -> VitBackbone:
 
 TOWERS = {
     "timm": timm_tower,
-    "open_clip": lambda: ClipBackbone(open_clip.CLIP(**CLIP), TINY_PREPROCESS),
+    "open_clip": lambda: ClipBackbone(
+        open_clip.CLIP(**CLIP), TINY_PREPROCESS, open_clip.SimpleTokenizer(context_length=8)
+    ),
     "open_clip over timm": lambda: build_clip("lit:test_vit", "random", 32),
     "torchvision": torchvision,
 }

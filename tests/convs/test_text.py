@@ -4,7 +4,7 @@ import open_clip
 import pytest
 import torch
 
-from convs.clip import LIT_TEXT, TINY_ARCHITECTURE
+from convs.clip_models import LIT_TEXT, TINY_ARCHITECTURE
 from convs.text import encode_tokens
 
 TEXTS = ["a car", "a photo of a red Veltro Comet from the side", ""]

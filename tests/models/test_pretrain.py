@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from convs.clip import build_clip
+from convs.clip_models import build_clip
 from convs.factory import build_backbone
 from convs.model import Model
 from convs.vit import build_vit

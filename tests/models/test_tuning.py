@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from convs.clip import build_clip
+from convs.clip_models import build_clip
 from convs.model import Model
 from models.tuning import tuned_part
 from models.unlearner import HingeLearner
