@@ -15,7 +15,7 @@ from data.sessions import Session
 from models.build import Built
 from models.learner import remap
 from utils.config import Config
-from utils.gaussians import mean_variance, median_spread
+from utils.gaussians import median_spread
 from utils.loop import Recipe
 
 MARGIN, KL_FINE, KL_COARSE, RIDGE, SHRINK = 2.0, 20.0, 10.0, 1e-3, 1.0
@@ -96,8 +96,7 @@ class PlainAdapters:
         if before is not None:
             self.shift(before, session, floor=1e-5, shrink=0.0)
         features = {label: self.features(session, [label]) for label in session.classes}
-        everything, labels = torch.cat(list(features.values())), torch.tensor(session.classes)
-        ridge = RIDGE * mean_variance(everything, labels.repeat_interleave(len(everything) // len(labels)))
+        ridge = RIDGE * torch.cat([own - own.mean(0) for own in features.values()]).square().mean()
         for label, own in features.items():
             self.known[label] = Known(own.mean(0), torch.cov(own.T) + ridge * torch.eye(own.shape[1]), session.learned)
         if session.index:
@@ -112,10 +111,10 @@ class PlainAdapters:
         }
 
     @torch.no_grad()
-    def features(self, session: Session, classes: Sequence[int], net: nn.Module | None = None) -> Tensor:
+    def features(self, session: Session, classes: Sequence[int]) -> Tensor:
         """Of the un-augmented images of some classes, in order, [N, D]; a pass of its own."""
         plain = images_of(session.stream("plain"), classes)
-        return torch.cat([(net or self.net).eval()(batch["image"]) for batch in plain.batches(TEST_BATCH, seed=0)])
+        return torch.cat([self.net.eval()(batch["image"]) for batch in plain.batches(TEST_BATCH, seed=0)])
 
     def logits(self, features: Tensor, level: str) -> Tensor:
         """[B, D] → scaled cosines [B, C]."""
@@ -145,7 +144,8 @@ class PlainAdapters:
 
     def train(self, moving: list[nn.Parameter], recipe: Recipe, stream, loss) -> None:
         """Epochs over the images of a stream; the loss is read in every step for the log."""
-        optimizer = torch.optim.AdamW(moving, lr=recipe.lr, weight_decay=recipe.weight_decay)
+        eps = 1e-8 if recipe.eps is None else recipe.eps
+        optimizer = torch.optim.AdamW(moving, lr=recipe.lr, weight_decay=recipe.weight_decay, eps=eps)
         self.net.train()
         for epoch in range(recipe.epochs):
             optimizer.param_groups[0]["lr"] = recipe.rate(epoch, recipe.warmup_steps)
