@@ -118,7 +118,7 @@ def _check_activation(name: str, weights_quick: bool, weights: str) -> None:
 
 
 def _build_tiny(weights: str | None) -> ClipBackbone:
-    backbone = ClipBackbone(open_clip.CLIP(**TINY_ARCHITECTURE), TINY_PREPROCESS, _words(TINY_ARCHITECTURE))
+    backbone = ClipBackbone(open_clip.CLIP(**TINY_ARCHITECTURE), TINY_PREPROCESS, _own_tokenizer(TINY_ARCHITECTURE))
     backbone.blueprint = TINY_ARCHITECTURE
     if weights != "random":
         load_ours(backbone, Path(weights) if weights else SHIPPED / "tiny_clip.safetensors")
@@ -140,13 +140,13 @@ def _build_lit(tower: str, weights: str | None, img_size: int | None) -> ClipBac
     model_cfg = {"embed_dim": image.dim, "vision_cfg": vision, "text_cfg": LIT_TEXT}
     net = open_clip.CustomTextCLIP(**model_cfg)
     net.visual.trunk = image.net
-    backbone = ClipBackbone(net, image.preprocess, _words(model_cfg))
+    backbone = ClipBackbone(net, image.preprocess, _own_tokenizer(model_cfg))
     backbone.blueprint = model_cfg | {"custom_text": True}
     if ours:
         load_ours(backbone, Path(weights))
     return backbone
 
 
-def _words(model_cfg: Mapping) -> Tokenizer:
+def _own_tokenizer(model_cfg: Mapping) -> Tokenizer:
     """CLIP's own tokenizer, for the length of a model's texts."""
     return open_clip.SimpleTokenizer(context_length=model_cfg["text_cfg"]["context_length"])
