@@ -109,7 +109,7 @@ def test_tokens_stand_in_the_place_of_images_and_go_with_the_weights(knowing_one
         for name, features in expected.items():
             tokens = first_image(session, name)
             assert tokens.shape == (1, 65, 128)
-            torch.testing.assert_close(backbone(tokens), features, rtol=1e-6, atol=1e-6)
+            torch.testing.assert_close(backbone(tokens), features, rtol=1e-5, atol=1e-5)
         backbone.blocks[0].ln_1.weight.mul_(2)
     assert first_image(session, "plain").shape == (1, 3, 64, 64)
 
