@@ -1,7 +1,7 @@
 """A step of GS-LoRA on the face transformer."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -153,10 +153,20 @@ def plain_step(model: PlainFace, session: Session, recipe: Recipe) -> None:
     device = model.rows.device
     lost = F.cross_entropy(model(forget["image"].to(device)), forget["fine"].to(device))
     kept = F.cross_entropy(model(retain["image"].to(device)), retain["fine"].to(device))
-    lasso = 0
-    for lora in model.loras:
-        lasso = lasso + torch.sqrt(sum((matrix**2).sum() for matrix in lora.parameters()))
-    total = BETA * F.relu(BND - lost) + kept + ALPHA * lasso
+    update(optimizer, lost, kept, model.loras, (BETA, BND, ALPHA))
+
+
+def update(
+    optimizer: torch.optim.Optimizer,
+    lost: Tensor,
+    kept: Tensor,
+    loras: Iterable[PlainLoRA],
+    weights: tuple[float, float, float],
+) -> None:
+    """A step by the cross-entropies of both batches and the lasso, with weights β, BND and α."""
+    beta, bound, alpha = weights
+    lasso = sum(torch.sqrt(sum((matrix**2).sum() for matrix in lora.parameters())) for lora in loras)
+    total = beta * F.relu(bound - lost) + kept + alpha * lasso
     optimizer.zero_grad()
     total.backward()
     optimizer.step()

@@ -1,15 +1,16 @@
 """GS-LoRA's stream of requests from the first image to the last figure, as a plain reading of the paper goes."""
 
-import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, repeat
+from collections.abc import Iterator, Sequence
+from itertools import chain, count
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.gs_lora_step import PlainLoRA
+from benchmarks.gs_lora_step import PlainLoRA, update
+from convs.factory import build_backbone
+from convs.heads import cosines
 from data.images import ImageStream
 from data.sessions import Session
 from models.build import Built
@@ -23,18 +24,15 @@ def plain_gs_lora(built: Built, config: Config) -> float:
     """H of the last request, in percent.
 
     Args:
-        built: gives the sessions and the weights; every image is decoded whenever it is asked for.
+        built: gives the sessions, the rows and the recipe; every image is decoded whenever it is asked for.
         config: the experiment.
     """
-    learner = built.learner
-    rows, recipe = learner.model.rows()["fine"].detach(), learner.forget
-    net = without_loras(learner.model.backbone.net)
-    original = copy.deepcopy(net)
+    rows = built.learner.model.rows()["fine"].detach()
+    net, original = tower(config), tower(config)
     for session in built.sessions:
-        beta = config.cl_beta_list[min(session.index, len(config.cl_beta_list) - 1)]
         for block in net.blocks:
             block.mlp = LoRAMlp(block.mlp, config.lora_rank)
-        forget(net, session, recipe, (beta, config.bnd, config.group_alpha), lambda x: config.scale * classify(x, rows))
+        forget(net, session, built.learner.forget, config, rows)
         for block in net.blocks:
             block.mlp = block.mlp.merged()
         parts = {"gone": session.classes, "stays": session.alive, "past": session.past}
@@ -43,14 +41,9 @@ def plain_gs_lora(built: Built, config: Config) -> float:
     return 2 * after["stays"] * drop / (after["stays"] + drop)
 
 
-def without_loras(net: nn.Module) -> nn.Module:
-    """A copy of a tower as it was before a learner put its LoRAs beside the layers."""
-    plain = copy.deepcopy(net).requires_grad_(False)
-    for block in plain.blocks:
-        for layer in (block.mlp.fc1, block.mlp.fc2):
-            layer._forward_hooks.clear()
-            del layer.lora
-    return plain
+def tower(config: Config) -> nn.Module:
+    """An experiment's tower, frozen."""
+    return build_backbone(config.convnet_type, config.weights, config.img_size).net.requires_grad_(False).eval()
 
 
 class LoRAMlp(nn.Module):
@@ -72,44 +65,33 @@ class LoRAMlp(nn.Module):
         return self.mlp
 
 
-def forget(
-    net: nn.Module,
-    session: Session,
-    recipe: Recipe,
-    weights: tuple[float, float, float],
-    classify: Callable[[Tensor], Tensor],
-) -> None:
+def forget(net: nn.Module, session: Session, recipe: Recipe, config: Config, rows: Tensor) -> None:
     """Carry out a request: two forwards a step, every figure read for the log.
 
     Args:
         net: with fresh LoRAs.
         session: the request.
-        recipe: how its LoRAs move.
-        weights: β, BND and α.
-        classify: features → logits.
+        recipe: how they move.
+        config: has the weights of the loss.
+        rows: of all classes, [C, D].
     """
-    beta, bound, alpha = weights
-    loras = [block.mlp.lora for block in net.blocks]
+    betas, loras = config.cl_beta_list, [block.mlp.lora for block in net.blocks]
+    weights = (betas[min(session.index, len(betas) - 1)], config.bnd, config.group_alpha)
     moving = [matrix for lora in loras for matrix in lora.parameters()]
     optimizer = torch.optim.AdamW(moving, lr=recipe.lr, weight_decay=recipe.weight_decay, eps=recipe.eps)
     for epoch in range(recipe.epochs):
         optimizer.param_groups[0]["lr"] = recipe.rate(epoch, recipe.warmup_steps)
-        for gone, stays in steps(session, recipe.batch_size, epoch):
-            lost = F.cross_entropy(classify(net(gone["image"])), gone["fine"])
-            kept = F.cross_entropy(classify(net(stays["image"])), stays["fine"])
-            lasso = sum(torch.sqrt(sum((matrix**2).sum() for matrix in lora.parameters()) + 1e-12) for lora in loras)
-            total = beta * F.relu(bound - lost) + kept + alpha * lasso
-            optimizer.zero_grad()
-            total.backward()
-            optimizer.step()
-            for figure in (lost, kept, lasso, total):
-                figure.item()
+        for batches in steps(session, recipe.batch_size, epoch):
+            kept, lost = (
+                F.cross_entropy(config.scale * cosines(net(batch["image"]), rows), batch["fine"]) for batch in batches
+            )
+            update(optimizer, lost, kept, loras, weights)
 
 
 def steps(session: Session, size: int, epoch: int) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
-    """A batch of each kind a step; what is to go is cycled."""
-    turns = (session.stream("forget").batches(size, seed=1000 * epoch + turn) for turn, _ in enumerate(repeat(None)))
-    return zip(chain.from_iterable(turns), session.stream("retain").batches(size, seed=epoch), strict=False)
+    """A batch to retain and one to forget, a step; of the latter there are fewer, they are cycled."""
+    turns = (session.stream("forget").batches(size, seed=1000 * epoch + turn) for turn in count())
+    return zip(session.stream("retain").batches(size, seed=epoch), chain.from_iterable(turns), strict=False)
 
 
 @torch.no_grad()
@@ -119,15 +101,10 @@ def accuracy(net: nn.Module, rows: Tensor, session: Session, classes: Sequence[i
         return math.nan
     test = images_of(session.stream("test"), classes)
     batches = test.batches(TEST_BATCH, seed=0)
-    hits = [classify(net(batch["image"]), rows).argmax(1) == batch["fine"] for batch in batches]
+    hits = [cosines(net(batch["image"]), rows).argmax(1) == batch["fine"] for batch in batches]
     return 100 * torch.cat(hits).float().mean().item()
 
 
 def images_of(stream: ImageStream, classes: Sequence[int]) -> ImageStream:
     """The images of some classes."""
     return stream.at(torch.isin(stream.labels("fine"), torch.tensor(classes, dtype=torch.long)).nonzero()[:, 0])
-
-
-def classify(features: Tensor, rows: Tensor) -> Tensor:
-    """[B, D] → cosines [B, C]."""
-    return F.normalize(features, dim=-1) @ F.normalize(rows, dim=-1).T

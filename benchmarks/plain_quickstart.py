@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from benchmarks.plain_gs_lora import TEST_BATCH, accuracy, classify, images_of
-from benchmarks.request_step import element_kl, others_of
+from benchmarks.plain_gs_lora import TEST_BATCH, accuracy, images_of, tower
+from benchmarks.request_step import bottleneck, hinge, hinge_and_kl
+from convs.heads import cosines
 from data.sessions import Session
 from models.build import Built
 from models.learner import remap
@@ -18,7 +19,7 @@ from utils.config import Config
 from utils.gaussians import median_spread
 from utils.loop import Recipe
 
-MARGIN, KL_FINE, KL_COARSE, RIDGE, SHRINK = 2.0, 20.0, 10.0, 1e-3, 1.0
+RIDGE, SHRINK = 1e-3, 1.0
 
 
 @dataclass
@@ -35,12 +36,8 @@ class AdaptedBlock(nn.Module):
 
     def __init__(self, block: nn.Module, width: int, scale: float, dropout: float):
         super().__init__()
-        dim, self.scale = block.norm2.weight.shape[0], scale
-        self.block = block
-        self.adapter = nn.Sequential(nn.Linear(dim, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, dim))
-        nn.init.kaiming_uniform_(self.adapter[0].weight, a=5**0.5)
-        for parameter in (self.adapter[0].bias, *self.adapter[3].parameters()):
-            nn.init.zeros_(parameter)
+        self.block, self.scale = block, scale
+        self.adapter = bottleneck(block.norm2.weight.shape[0], width, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, L, D] → [B, L, D]."""
@@ -52,7 +49,7 @@ def plain_quickstart(built: Built, config: Config) -> float:
     """The accuracy over what is known at the end, in percent.
 
     Args:
-        built: gives the sessions, the recipes and the frozen tower; every image is decoded whenever it is asked for.
+        built: gives the sessions and the recipes; every image is decoded whenever it is asked for.
         config: the experiment.
     """
     return PlainAdapters(built, config).follow()
@@ -62,18 +59,15 @@ class PlainAdapters:
     """The adapter learner, one loader and one pass for whatever is asked.
 
     Args:
-        built: gives the sessions, the recipes and the frozen tower; every image is decoded whenever it is asked for.
+        built: gives the sessions and the recipes; every image is decoded whenever it is asked for.
         config: the experiment.
     """
 
     def __init__(self, built: Built, config: Config):
         self.config, self.sessions, learner = config, built.sessions, built.learner
         self.first, self.later, self.requests = learner.first, learner.later, learner.forget
-        self.net = copy.deepcopy(learner.model.backbone.net).requires_grad_(False)
+        self.net = tower(config)
         for place, block in enumerate(self.net.blocks):
-            block._forward_hooks.clear()
-            block.norm2._forward_pre_hooks.clear()
-            del block.adapter
             self.net.blocks[place] = AdaptedBlock(block, config.ffn_num, config.adapter_scale, config.adapter_dropout)
         self.rows = {level: torch.empty(0, learner.model.backbone.dim) for level in ("fine", "coarse")}
         self.known: dict[int, Known] = {}
@@ -118,7 +112,7 @@ class PlainAdapters:
 
     def logits(self, features: Tensor, level: str) -> Tensor:
         """[B, D] → scaled cosines [B, C]."""
-        return self.config.scale * classify(features, self.rows[level])
+        return self.config.scale * cosines(features, self.rows[level])
 
     def adapt(self, session: Session, recipe: Recipe) -> None:
         """Adapters and the session's rows, by the cross-entropy over its own columns."""
@@ -130,7 +124,7 @@ class PlainAdapters:
             features = self.net(batch["image"])
             return sum(
                 weights[level]
-                * F.cross_entropy(self.config.scale * classify(features, rows[level]), remap(batch[level], some))
+                * F.cross_entropy(self.config.scale * cosines(features, rows[level]), remap(batch[level], some))
                 for level, some in columns.items()
             )
 
@@ -213,9 +207,7 @@ class PlainAdapters:
                 old = {level: self.logits(features, level) for level in self.rows}
             features = self.net(batch["image"])
             new = {level: self.logits(features, level) for level in self.rows}
-            others = [others_of(logits["fine"], batch["fine"]) for logits in (new, old)]
-            kept = KL_FINE * element_kl(*others) + KL_COARSE * element_kl(new["coarse"], old["coarse"])
-            return hinge(new["fine"], batch["fine"]) + kept
+            return hinge_and_kl(new, old, batch["fine"])
 
         self.train(self.adapters(), self.requests, session.stream("forget"), loss)
         for label in session.classes:
@@ -230,9 +222,3 @@ class PlainAdapters:
         ridge = RIDGE * centred.square().mean()
         shared = centred.T @ centred / (len(centred) - len(own)) + ridge * torch.eye(centred.shape[1])
         return {label: Known(values.mean(0), shared, session.learned - 1) for label, values in own.items()}
-
-
-def hinge(logits: Tensor, labels: Tensor) -> Tensor:
-    """What is missing until another class leads the true one by the margin, the mean over a batch."""
-    true = logits.gather(1, labels[:, None])[:, 0]
-    return F.relu(true - logits.scatter(1, labels[:, None], -torch.inf).amax(1) + MARGIN).mean()

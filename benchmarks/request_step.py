@@ -152,11 +152,7 @@ class PlainClip:
         with torch.no_grad():
             features = F.normalize(self.original.encode_image(images), dim=-1)
             old = {level: scale * features @ rows.T for level, rows in self.rows.items()}
-        true, fine = labels["fine"][:, None], new["fine"]
-        rival = fine.scatter(1, true, -torch.inf).amax(1)
-        forget = F.relu(fine.gather(1, true)[:, 0] - rival + MARGIN).mean()
-        others = [others_of(logits["fine"], labels["fine"]) for logits in (new, old)]
-        return forget + KL_FINE * element_kl(*others) + KL_COARSE * element_kl(new["coarse"], old["coarse"])
+        return hinge_and_kl(new, old, labels["fine"])
 
     def _worded(self, names: Sequence[str], template: str) -> Tensor:
         """Every name in a template, over the whole context, [n, D]."""
@@ -170,15 +166,35 @@ class PlainAdapter(nn.Module):
     def __init__(self, block: nn.Module, dropout: float):
         super().__init__()
         width, hidden = block.ln_2.weight.shape[0], ADAPTER["ffn_num"]
-        self.block = block
-        self.adapter = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, width))
-        for parameter in self.adapter[3].parameters():
-            nn.init.zeros_(parameter)
+        self.block, self.adapter = block, bottleneck(width, hidden, dropout)
 
     def forward(self, x: Tensor, *args, **options) -> Tensor:
         """[B, L, D] → [B, L, D]."""
         x = x + self.block.attention(self.block.ln_1(x), *args, **options)
         return x + self.block.mlp(self.block.ln_2(x)) + ADAPTER["adapter_scale"] * self.adapter(x)
+
+
+def bottleneck(width: int, hidden: int, dropout: float) -> nn.Sequential:
+    """An adapter that adds nothing yet."""
+    made = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, width))
+    nn.init.kaiming_uniform_(made[0].weight, a=5**0.5)
+    for parameter in (made[0].bias, *made[3].parameters()):
+        nn.init.zeros_(parameter)
+    return made
+
+
+def hinge_and_kl(new: dict[str, Tensor], old: dict[str, Tensor], fine: Tensor) -> Tensor:
+    """What a request minimises, of logits by level, the original's, and fine labels."""
+    others = [others_of(logits["fine"], fine) for logits in (new, old)]
+    kept = KL_FINE * element_kl(*others) + KL_COARSE * element_kl(new["coarse"], old["coarse"])
+    return hinge(new["fine"], fine) + kept
+
+
+def hinge(logits: Tensor, labels: Tensor) -> Tensor:
+    """What is missing until another class leads the true one by the margin, the mean over a batch."""
+    true = labels[:, None]
+    rival = logits.scatter(1, true, -torch.inf).amax(1)
+    return F.relu(logits.gather(1, true)[:, 0] - rival + MARGIN).mean()
 
 
 def others_of(logits: Tensor, labels: Tensor) -> Tensor:

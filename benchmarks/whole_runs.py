@@ -5,7 +5,6 @@ python benchmarks/whole_runs.py [--only quickstart|gs_lora] [--small]
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,7 +14,6 @@ from pathlib import Path
 from statistics import mean, median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 import torch
 
@@ -25,6 +23,7 @@ from benchmarks.plain_quickstart import plain_quickstart
 from models.build import Built, build
 from trainer import run
 from utils.config import Config, Loaded, load_config
+from utils.formats import Grid, markdown
 from utils.seeds import seed_everything
 
 CPU = torch.device("cpu")
@@ -118,8 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--small", action="store_true", help="a step of everything, for tests")
     args = parser.parse_args(argv)
     rows = [compare(whole, args.small) for name, whole in RUNS.items() if args.only in (None, name)]
-    ruler = ["---"] * len(COLUMNS)
-    sys.stdout.write("".join(f"| {' | '.join(line)} |\n" for line in (COLUMNS, ruler, *rows)))
+    sys.stdout.write(markdown(Grid(COLUMNS, rows, texts=2)) + "\n")
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class AlignedLearner(Learner):
         scales = [0.9 + 0.1 * (item.session + 1) / (now + 1) for item in classes]
         labels = torch.tensor(list(statistics)).repeat_interleave(self.ca_samples)
         parents = torch.tensor([item.parent for item in classes]).repeat_interleave(self.ca_samples)
-        room = room_for(classes, self.ca_samples)  # of all passes; fresh memory would take a quarter of a pass
+        room = room_for(classes, self.ca_samples)  # of all passes; finding fresh memory takes a fifth of one
 
         def sample(generator: torch.Generator) -> dict[str, Tensor]:
             features = draw(classes, scales, self.ca_samples, generator, out=room)

@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from benchmarks.plain_gs_lora import LoRAMlp, accuracy, classify, without_loras
-from benchmarks.plain_quickstart import PlainAdapters, hinge
+from benchmarks.plain_gs_lora import LoRAMlp, accuracy, tower
+from benchmarks.plain_quickstart import PlainAdapters
+from benchmarks.request_step import hinge
 from benchmarks.whole_runs import COLUMNS, CPU, RUNS, main
+from convs.heads import cosines
 from models.build import Built, build
 from utils.config import Config, load_config
 
@@ -23,10 +25,10 @@ def noise(count: int) -> torch.Tensor:
     return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
-def test_a_tower_without_its_loras_is_the_pretrained_one_and_merging_keeps_what_it_says():
+def test_a_tower_is_the_pretrained_one_and_merging_keeps_what_it_says():
     built, config = made("gs_lora")
     backbone = built.learner.model.backbone
-    net = without_loras(backbone.net).eval()
+    net = tower(config)
     with torch.no_grad():
         assert_close(net(noise(2)), backbone(noise(2)))
         for block in net.blocks:
@@ -41,12 +43,12 @@ def test_a_tower_without_its_loras_is_the_pretrained_one_and_merging_keeps_what_
 
 
 def test_a_pass_counts_the_images_of_some_classes_only():
-    built, _ = made("gs_lora")
+    built, config = made("gs_lora")
     session, rows = built.sessions[0], built.learner.model.rows()["fine"].detach()
-    net = without_loras(built.learner.model.backbone.net).eval()
+    net = tower(config)
     batch = next(session.stream("test").batches(len(session.stream("test")), seed=0))
     with torch.no_grad():
-        hits = (classify(net(batch["image"]), rows).argmax(1) == batch["fine"]).float()
+        hits = (cosines(net(batch["image"]), rows).argmax(1) == batch["fine"]).float()
     some = session.alive[:3]
     chosen = torch.tensor([label in some for label in batch["fine"].tolist()])
     assert accuracy(net, rows, session, some) == pytest.approx(100 * hits[chosen].mean().item())
