@@ -15,6 +15,7 @@ from torch.testing import assert_close
 from benchmarks.item import Item, Target
 from benchmarks.made import one_epoch
 from convs.factory import build_backbone
+from data.decoding import PLAIN, Decoding
 from data.images import ImageSet, ImageStream
 from data.index import IndexedSet, Record
 from data.transforms import Transform, train_transform
@@ -65,7 +66,7 @@ def _items(work: Work, folder: Path, device: torch.device) -> Iterator[Item]:
     module = nn.Sequential(backbone, nn.Linear(backbone.dim, CLASSES)).to(device)
     look = backbone.preprocess
     transform = train_transform(look.size, look.mean, look.std, look.interpolation)
-    kept, bare = (stream(photographs, transform, gigabytes) for gigabytes in (4.0, 0.0))
+    kept, bare = (stream(photographs, transform, each) for each in (PLAIN, Decoding(0)))
     ready = as_tensors(kept, work.batch)
 
     def check() -> None:
@@ -92,11 +93,11 @@ def draw(work: Work, folder: Path) -> IndexedSet:
     return IndexedSet("photographs", folder, folder, {"train": records})
 
 
-def stream(photographs: IndexedSet, transform: Transform, cache_gb: float) -> ImageStream:
+def stream(photographs: IndexedSet, transform: Transform, decoding: Decoding) -> ImageStream:
     """All photographs, shuffled, as a session streams its training images."""
     count = len(photographs.splits["train"])
     labels = {"fine": torch.arange(count) % CLASSES}
-    images = ImageSet(photographs, "train", range(count), labels, cache_gb)
+    images = ImageSet(photographs, "train", range(count), labels, decoding)
     return ImageStream(images, range(count), transform, shuffle=True)
 
 

@@ -21,7 +21,16 @@ from benchmarks.measure import matrix_flops, medians, peak_extra, product
 from utils.devices import choose_device
 from utils.environment import describe_environment
 
-FILES = ("shift", "sampling", "clip_evaluation", "loop_overhead", "photographs", "gs_lora_step", "request_step")
+FILES = (
+    "shift",
+    "sampling",
+    "clip_evaluation",
+    "loop_overhead",
+    "decoding",
+    "photographs",
+    "gs_lora_step",
+    "request_step",
+)
 COLUMNS = ("item", "size", "toolbox", "plain", "faster", "toolbox MB", "plain MB", "smaller", "× floor", "must reach")
 
 

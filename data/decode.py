@@ -15,16 +15,23 @@ BROKEN = (
 )  # fmt: skip
 
 
-def decode(file: Path | IO[bytes]) -> np.ndarray:
+def decode(file: Path | IO[bytes], jpeg_side: int | None = None) -> np.ndarray:
     """The pixels of a file's first picture, [H, W, 3] uint8.
 
     Sixteen bits of grey keep their upper eight; Pillow's own conversion would cut all above 255 to white. Transparency
     is dropped, the later frames of an animation are not looked at.
 
+    Args:
+        file: in a format that Pillow reads.
+        jpeg_side: a JPEG is decoded at a half, a quarter or an eighth of its size, the smallest of which no side is
+            shorter than so many pixels; None: whole.
+
     Raises:
         one of `BROKEN`: it is no whole image, has more pixels than Pillow takes for honest, or pixels without a range.
     """
     with Image.open(file) as image:
+        if jpeg_side:
+            image.draft(None, (jpeg_side, jpeg_side))  # formats other than JPEG pass over it
         return pixels(image)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from data.builders.base import readable
 from data.builders.trees import images_below, subfolders
+from data.decoding import Decoding
 from data.images import ImageSet
 from data.index import IndexedSet, Record
 from data.sessions import ClassOrder
@@ -71,7 +72,7 @@ def _count(granted: str | int | Few | Ratio) -> Callable[[int], int]:
     return lambda there: 0
 
 
-def folder_set(folder: Path, classes: Sequence[int], order: ClassOrder, asking: str, cache_gb: float) -> ImageSet:
+def folder_set(folder: Path, classes: Sequence[int], order: ClassOrder, asking: str, decoding: Decoding) -> ImageSet:
     """The exemplars of a folder that holds one folder a class, named as the class or one of its aliases.
 
     Args:
@@ -79,7 +80,7 @@ def folder_set(folder: Path, classes: Sequence[int], order: ClassOrder, asking: 
         classes: the fine labels wanted.
         order: their names.
         asking: which session asks, for messages.
-        cache_gb: see `ImageSet`.
+        decoding: see `ImageSet`.
 
     Raises:
         DataError: the folder, or that of a class, is missing or holds no image.
@@ -95,7 +96,7 @@ def folder_set(folder: Path, classes: Sequence[int], order: ClassOrder, asking: 
     fine = torch.tensor(labels)
     indexed = ExemplarSet(folder.name, folder, Path.cwd(), {"train": records, "test": []})
     levels = {"fine": fine, "coarse": torch.tensor(order.parents)[fine]}
-    return ImageSet(indexed, "train", range(len(records)), levels, cache_gb)
+    return ImageSet(indexed, "train", range(len(records)), levels, decoding)
 
 
 def _class_images(there: dict[str, Path], label: int, order: ClassOrder, asking: str) -> list[Path]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from data.decoding import PLAIN, Decoding
 from data.images import ImageSet, ImageStream
 from data.index import SPLITS, IndexedSet, check_files
 from data.transforms import Transform
@@ -25,13 +26,15 @@ class GeneralSet:
     stream: Stream
 
 
-def general_set(indexed: IndexedSet, test_transform: Transform, cache_gb: float = 4.0, workers: int = 0) -> GeneralSet:
+def general_set(
+    indexed: IndexedSet, test_transform: Transform, decoding: Decoding = PLAIN, workers: int = 0
+) -> GeneralSet:
     """A data set as a general set.
 
     Args:
         indexed: the data set; of its training images only the classes' names count.
         test_transform: applied to each image.
-        cache_gb: see `ImageSet`.
+        decoding: see `ImageSet`.
         workers: see `ImageStream`.
 
     Raises:
@@ -43,6 +46,6 @@ def general_set(indexed: IndexedSet, test_transform: Transform, cache_gb: float 
     records = indexed.splits["test"]
     check_files(indexed, "test", range(len(records)))
     labels = {"fine": torch.tensor([label[record.fine] for record in records])}
-    images = ImageSet(indexed, "test", range(len(records)), labels, cache_gb)
+    images = ImageSet(indexed, "test", range(len(records)), labels, decoding)
     stream = ImageStream(images, range(len(records)), test_transform, False, workers, fixed=True)
     return GeneralSet(indexed.name, names, stream)

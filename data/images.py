@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.pool import ThreadPool
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm import tqdm
 
-from data.decode import BROKEN, decode, fault
+from data.decoding import PLAIN, Decoding
 from data.index import IndexedSet
 from data.transforms import Transform
 from utils.errors import DataError
@@ -26,26 +24,6 @@ PROBED = 8  # images that tell how large the others are
 WORTH = 2**27  # decoded bytes of a pass from which on processes save more than it takes to start them
 
 
-def read_image(file: Path) -> Tensor:
-    """A picture in RGB, uint8 [3, H, W].
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        DataError: it is no image, not a whole one, or none that can be taken for one of eight bits.
-    """
-    try:
-        return channels_first(decode(file))
-    except FileNotFoundError:
-        raise
-    except BROKEN as error:
-        raise DataError(f"{file} {fault(error)}") from error
-
-
-def channels_first(pixels: np.ndarray) -> Tensor:
-    """[H, W, 3] → [3, H, W], uint8."""
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-
-
 class ImageSet:
     """The images of one split and their labels.
 
@@ -54,7 +32,7 @@ class ImageSet:
         split: `train` or `test`.
         positions: which records are in, in order.
         labels: level → label of each of them, [N].
-        cache_gb: decoded images, at their own resolution, and what was computed of them fill no more memory than this.
+        decoding: how images are decoded and kept.
     """
 
     def __init__(
@@ -63,11 +41,11 @@ class ImageSet:
         split: str,
         positions: Sequence[int],
         labels: dict[str, Tensor],
-        cache_gb: float = 4.0,
+        decoding: Decoding = PLAIN,
     ):
         self.indexed, self.split, self.labels = indexed, split, labels
         self.positions = list(positions)
-        self.limit, self.used = int(cache_gb * 2**30), 0
+        self.decoding, self.limit, self.used = decoding, int(decoding.cache_gb * 2**30), 0
         self._cache: dict[int, Tensor] = {}
         self._computed: dict[int, Tensor] = {}
         self._valid: Callable[[], bool] = _never
@@ -108,13 +86,17 @@ class ImageSet:
         lacking = [item for item in items if item not in self._cache]
         if not lacking:
             return
+        positions = [self.positions[item] for item in lacking]
+        there = self.decoding.there(self.indexed.file(self.split, position) for position in positions)
         with ThreadPool(workers) as pool:
-            decoded = pool.imap(self._decode, [self.positions[item] for item in lacking])
+            decoded = pool.imap(self._decode, positions)
             for item, image in zip(lacking, tqdm(decoded, "decode", len(lacking), **shown_by_the_first()), strict=True):
                 if not self._take(item, image):
                     break
         what = f"{self.indexed.name}, {self.split}"
         log.info("%s: %d of %d images in memory, %.0f MB", what, len(self._cache), len(self), self.used / 2**20)
+        if self.decoding.folder:
+            log.info("%s: %d of %d were decoded before, in %s", what, there, len(lacking), self.decoding.folder.folder)
 
     def drop(self, items: Iterable[int]) -> None:
         """Let go of decoded images and of what was computed of them; they are decoded anew when asked for."""
@@ -122,6 +104,13 @@ class ImageSet:
             for kept in (self._cache, self._computed):
                 value = kept.pop(item, None)
                 self.used -= 0 if value is None else value.nbytes
+
+    def purge(self, items: Iterable[int]) -> None:
+        """Let go of images in memory and in the folder of decoded ones."""
+        items = list(items)
+        self.drop(items)
+        for item in items:
+            self.decoding.forget(self.indexed.file(self.split, self.positions[item]))
 
     def computed(self, items: Sequence[int]) -> list[Tensor] | None:
         """What was computed of images in advance; None where it is not there of all, or no longer right."""
@@ -161,7 +150,7 @@ class ImageSet:
     def _decode(self, position: int) -> Tensor:
         file, place = self.indexed.file(self.split, position), self.indexed.place(self.split, position)
         try:
-            return read_image(file)
+            return self.decoding.read(file)
         except FileNotFoundError as error:
             raise DataError(f"{place}: image {file} does not exist; mend the index or set 'data_root'") from error
         except DataError as error:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.decoding import PLAIN, Decoding
 from data.exemplars import exemplar_count, folder_set, items_of, pick, retained_count
 from data.images import ImageSet, ImageStream
 from data.index import SPLITS, IndexedSet, check_files
@@ -36,7 +37,7 @@ class DataManager:
         seed: of the class order and of the images that requests grant.
         shuffle: whether the set's own order is shuffled.
         exclude: class names that are left out altogether.
-        cache_gb, workers: see `ImageSet` and `ImageStream`.
+        decoding, workers: see `ImageSet` and `ImageStream`.
         known: classes that the model knows before the stream, see `data.timeline.timeline`.
         images: whether images will be asked for; without, their number and files are not looked at.
 
@@ -59,12 +60,12 @@ class DataManager:
         seed: int = 1993,
         shuffle: bool = True,
         exclude: Sequence[str] = (),
-        cache_gb: float = 4.0,
+        decoding: Decoding = PLAIN,
         workers: int = 0,
         known: Known = "auto",
         images: bool = True,
     ):
-        self.indexed, self.workers, self.cache_gb, self.seed = indexed, workers, cache_gb, seed
+        self.indexed, self.workers, self.decoding, self.seed = indexed, workers, decoding, seed
         self.transforms = {"train": train, "test": test}
         names = class_names(indexed, exclude)
         pool = [names[i] for i in np.random.RandomState(seed).permutation(len(names))] if shuffle else names
@@ -148,7 +149,7 @@ class DataManager:
         """The set that a forget request's exemplars are in, and which of its items they are."""
         if isinstance(request.exemplars, str):
             asking = f"session {index} asks to forget"
-            images = folder_set(Path(request.exemplars), classes, self.order, asking, self.cache_gb)
+            images = folder_set(Path(request.exemplars), classes, self.order, asking, self.decoding)
             return images, torch.arange(len(images))
         images = self._images["train"]
         many = exemplar_count(request)
@@ -156,7 +157,7 @@ class DataManager:
 
     def _purge(self, classes: tuple[int, ...], exemplars: ImageSet) -> None:
         for images in (self._images["train"], exemplars):
-            images.drop(items_of(images.labels["fine"], classes).tolist())
+            images.purge(items_of(images.labels["fine"], classes).tolist())
 
     def _stream(self, split: str, classes: tuple[int, ...], transform: str, shuffle: bool) -> Stream:
         images = self._images[split]
@@ -176,7 +177,7 @@ class DataManager:
         positions = self._positions(split, self.order.fine)
         fine = torch.tensor([label[records[position].fine] for position in positions], dtype=torch.long)
         labels = {"fine": fine, "coarse": torch.tensor(self.order.parents)[fine]}
-        return ImageSet(self.indexed, split, positions, labels, self.cache_gb)
+        return ImageSet(self.indexed, split, positions, labels, self.decoding)
 
     def _positions(self, split: str, names: Sequence[str]) -> list[int]:
         wanted = set(names)

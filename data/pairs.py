@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from data.decoding import PLAIN, Decoding
 from data.images import ImageSet, ImageStream
 from data.index import IndexedSet, Record
 from data.transforms import Transform
@@ -41,13 +42,13 @@ class PairedSet(IndexedSet):
         return str(self.folder)
 
 
-def read_pairs(file: Path, test_transform: Transform, cache_gb: float = 4.0, workers: int = 0) -> Pairs:
+def read_pairs(file: Path, test_transform: Transform, decoding: Decoding = PLAIN, workers: int = 0) -> Pairs:
     """Read a list of pairs.
 
     Args:
         file: csv with the header `first,second,same`; paths start from the file's folder, `same` is 1 or 0.
         test_transform: applied to each image.
-        cache_gb: see `ImageSet`.
+        decoding: see `ImageSet`.
         workers: see `ImageStream`.
 
     Raises:
@@ -61,7 +62,7 @@ def read_pairs(file: Path, test_transform: Transform, cache_gb: float = 4.0, wor
         raise DataError(f"{file}: all pairs have the same truth; verification needs some with 'same' 1 and some with 0")
     records = [Record(path, path, path) for path in positions]
     indexed = PairedSet(file.name, file, file.parent, {"train": [], "test": records})
-    images = ImageSet(indexed, "test", range(len(records)), {"fine": torch.arange(len(records))}, cache_gb)
+    images = ImageSet(indexed, "test", range(len(records)), {"fine": torch.arange(len(records))}, decoding)
     stream = ImageStream(images, range(len(records)), test_transform, False, workers)
     first, second = (np.array([positions[row[column]] for row in rows]) for column in (0, 1))
     return Pairs(stream, first, second, same)

@@ -9,6 +9,7 @@ from convs.backbone import Backbone, Preprocess
 from convs.factory import build_backbone
 from convs.model import Model
 from convs.templates import get_templates
+from data.decoding import Decoding, PixelFolder
 from data.general import GeneralSet, general_set
 from data.index import IndexedSet
 from data.manager import DataManager, class_names
@@ -63,7 +64,8 @@ def build(config: Config, seed: int, device: torch.device, *, images: bool = Tru
     _prepare(backbone, config, device)
     look = backbone.preprocess
     plain = test_transform(look.size, look.mean, look.std, look.interpolation, look.crop_pct)
-    manager = _data_manager(config, seed, indexed, look, plain, images)
+    decoding = _decoding(config)
+    manager = _data_manager(config, seed, indexed, look, plain, decoding, images)
     granted = {"grant_past": method.sees_past, "grant_kept": method.keeps_images}
     sessions = manager.sessions(**granted) if images else []
     _check_kinds(config, method, sessions)
@@ -72,9 +74,9 @@ def build(config: Config, seed: int, device: torch.device, *, images: bool = Tru
     _recall(model, manager.order, len(manager.known))
     if any(session.kind == "learn" for session in sessions):
         model.check_growth("fine")
-    sets = [general_set(item, plain, config.cache_gb, config.workers) for item in general]
+    sets = [general_set(item, plain, decoding, config.workers) for item in general]
     _check_general(model, sets)
-    pairs = read_pairs(Path(config.pairs), plain, config.cache_gb, config.workers) if config.pairs else None
+    pairs = read_pairs(Path(config.pairs), plain, decoding, config.workers) if config.pairs else None
     options = accepted(config.model_name, config.model_dump() | _recipes(config))
     learner = get_model(config.model_name, model, **options)
     for session in sessions:
@@ -104,6 +106,11 @@ def _indexed(config: Config, name: str, key: str) -> IndexedSet:
     return held_out(found, config.validation) if config.validation else found
 
 
+def _decoding(config: Config) -> Decoding:
+    folder = PixelFolder(Path(config.cache_dir), config.cache_dir_gb) if config.cache_dir else None
+    return Decoding(config.cache_gb, folder, config.jpeg_side)
+
+
 def _recall(model: Model, order: ClassOrder, known: int) -> None:
     """Give the model the rows of the classes it knows from its pre-training, the first labels of the stream."""
     model.recall("fine", order.fine[:known])
@@ -121,7 +128,7 @@ def _check_general(model: Model, sets: list[GeneralSet]) -> None:
 
 
 def _data_manager(
-    config: Config, seed: int, indexed: IndexedSet, look: Preprocess, plain: Transform, images: bool
+    config: Config, seed: int, indexed: IndexedSet, look: Preprocess, plain: Transform, decoding: Decoding, images: bool
 ) -> DataManager:
     shared = (look.size, look.mean, look.std, look.interpolation)
     return DataManager(
@@ -132,7 +139,7 @@ def _data_manager(
         seed=seed,
         shuffle=config.shuffle,
         exclude=config.exclude,
-        cache_gb=config.cache_gb,
+        decoding=decoding,
         workers=config.workers,
         known=config.known,
         images=images,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from convs.model import LEVELS, Model, Output
 from data.decode import pixels
-from data.images import channels_first, read_image
+from data.decoding import channels_first, read_image
 from data.manager import DataManager
 from data.sessions import ClassOrder
 from data.transforms import test_transform
@@ -126,7 +126,7 @@ class LoadedRun:
         look = self.model.backbone.preprocess
         transform = test_transform(look.size, look.mean, look.std, look.interpolation, look.crop_pct)
         try:
-            return transform(_opened(image))
+            return transform(_opened(image, self.config.jpeg_side))
         except FileNotFoundError as error:
             raise DataError(f"{image}: no such image") from error
 
@@ -165,6 +165,7 @@ def _forgotten(manager: DataManager) -> dict[str, frozenset[str]]:
     return {level: frozenset(gone[level]) for level in LEVELS}
 
 
-def _opened(image: Picture) -> Tensor:
+def _opened(image: Picture, jpeg_side: int | None) -> Tensor:
     """A picture from memory or from a file, uint8 [3, H, W]."""
-    return channels_first(pixels(image)) if isinstance(image, Image.Image) else read_image(Path(image))
+    whole = isinstance(image, Image.Image)
+    return channels_first(pixels(image)) if whole else read_image(Path(image), jpeg_side)

@@ -17,7 +17,8 @@ from utils.run_folder import FinishedRun
 from utils.svg import Line, line_chart
 
 # shown elsewhere, or of one machine
-UNSHOWN = {"about", "sessions", "plugins", "data_root", "index_root", "logs", "workers", "cache_gb"}
+OF_THE_MACHINE = {"data_root", "index_root", "logs", "workers", "cache_gb", "cache_dir", "cache_dir_gb"}
+UNSHOWN = {"about", "sessions", "plugins"} | OF_THE_MACHINE
 TILES = ("accuracy_last", "accuracy_average", "forgetting", "quality", "utility", "qu", "zero_shot", "tunable_ratio")
 COMPARED = (*TILES, "wall_s")
 LEFT_OUT = (

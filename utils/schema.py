@@ -26,6 +26,8 @@ NO_EFFECT = {
     "device",
     "workers",
     "cache_gb",
+    "cache_dir",
+    "cache_dir_gb",
     "data_root",
     "outside_root",
     "logs",
@@ -237,6 +239,11 @@ class Config(BaseModel):
     cache_gb: NotNegative = Field(
         4.0,
         description="memory limit, of each split, of decoded images or of what frozen blocks make of them, in GB",
+    )
+    cache_dir: Name | None = Field(None, description="folder of decoded images, for all runs and processes; null: none")
+    cache_dir_gb: NotNegative = Field(64.0, description="limit of what a process writes to `cache_dir`, in GB")
+    jpeg_side: Positive | None = Field(
+        None, description="JPEGs are decoded at 1/2, 1/4 or 1/8, no side shorter than so many pixels; null: whole"
     )
     data_root: Name | None = Field(None, description="folder that image paths start from; null: as the index says")
     outside_root: StrictBool = Field(False, description="image paths of an index may lead out of its root")

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from data.decoding import Decoding
 from data.general import general_set
 from utils.errors import DataError
 
@@ -27,7 +28,8 @@ def test_all_test_images_in_order(pets):
 
 def test_two_passes_are_the_same(pets):
     passes = [
-        [batch["item"].tolist() for batch in general_set(pets, raw, 0.0, 2).stream.batches(3, seed)] for seed in (0, 1)
+        [batch["item"].tolist() for batch in general_set(pets, raw, Decoding(0.0), 2).stream.batches(3, seed)]
+        for seed in (0, 1)
     ]
     assert passes[0] == passes[1]
 

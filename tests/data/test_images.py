@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from data.decoding import Decoding
 from data.images import ImageSet, ImageStream
 from data.transforms import train_transform
 from utils.errors import DataError
@@ -16,7 +17,7 @@ def image_set(indexed, cache_gb: float = 1.0, split: str = "train") -> ImageSet:
     """Every second image of a split, labelled 100, 101, …."""
     positions = range(0, len(indexed.splits[split]), 2)
     labels = {"fine": torch.arange(len(positions)) + 100, "coarse": torch.arange(len(positions)) % 3}
-    return ImageSet(indexed, split, positions, labels, cache_gb)
+    return ImageSet(indexed, split, positions, labels, Decoding(cache_gb))
 
 
 def raw(image: torch.Tensor) -> torch.Tensor:
@@ -151,7 +152,7 @@ def test_the_cache_keeps_its_limit(pets):
         images.image(item)
     assert (images.used, sorted(images._cache)) == (two, [3, 4])
     assert images.size(range(8)) == 3 * 16 * 16
-    assert ImageSet(pets, "train", [], {}, 0).size([]) == 0
+    assert ImageSet(pets, "train", [], {}, Decoding(0)).size([]) == 0
 
 
 def test_a_stream_opens_no_image_but_its_own(pets):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from data.decoding import Decoding
 from data.pairs import read_pairs
 from utils.errors import DataError
 
@@ -51,7 +52,8 @@ def test_the_images_are_those_named_and_paths_start_from_the_list(listed, tmp_pa
 
 def test_two_passes_and_any_cache_are_the_same(listed):
     text = f"{HEADER}{A(0)},{A(1)},1\n{A(0)},{B(2)},0\n"
-    passes = [next(listed(text, cache_gb=gb).stream.batches(9, seed))["image"] for gb, seed in ((4.0, 0), (0.0, 1))]
+    lists = [listed(text, decoding=Decoding(gigabytes)) for gigabytes in (4.0, 0.0)]
+    passes = [next(pairs.stream.batches(9, seed))["image"] for seed, pairs in enumerate(lists)]
     assert torch.equal(*passes)
 
 

@@ -402,13 +402,15 @@ def test_config_hash_follows_the_results_only():
         "logs": "x",
         "workers": 0,
         "cache_gb": 1,
+        "cache_dir": "x",
+        "cache_dir_gb": 1,
         "device": "cpu",
         "prefix": "p",
         "seed": 3,
         "keep_history": True,
     }.items():
         assert config_hash(config.changed(**{key: value})) == config_hash(config)
-    for key, value in {"margin": 0.1, "dataset": "cub", "init_cls": 5, "ca": False}.items():
+    for key, value in {"margin": 0.1, "jpeg_side": 224, "dataset": "cub", "init_cls": 5, "ca": False}.items():
         assert config_hash(config.changed(**{key: value})) != config_hash(config)
     assert config_hash(config.changed(scale=20)) == config_hash(config)
 

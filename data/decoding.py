@@ -1,0 +1,144 @@
+"""How image files become pixels: at which size they are decoded, and where what was decoded is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.decode import BROKEN, decode, fault
+from utils.errors import DataError
+
+log = logging.getLogger("lethe")
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the images of a set are decoded and kept.
+
+    Attributes:
+        cache_gb: decoded images, at the resolution they were decoded at, and what was computed of them fill no more
+            memory than this, of each split.
+        folder: what else has been decoded stands there.
+        jpeg_side: see `read_image`.
+    """
+
+    cache_gb: float = 4.0
+    folder: PixelFolder | None = None
+    jpeg_side: int | None = None
+
+    def read(self, file: Path) -> Tensor:
+        """The pixels of a file, from the folder or decoded; what is raised is what `read_image` raises."""
+        if self.folder is None:
+            return read_image(file, self.jpeg_side)
+        return self.folder.read(file, self.jpeg_side)
+
+    def there(self, files: Iterable[Path]) -> int:
+        """How many files the folder holds the pixels of."""
+        return sum(self.folder.holds(file, self.jpeg_side) for file in files) if self.folder else 0
+
+    def forget(self, file: Path) -> None:
+        """Remove what the folder holds of a file."""
+        if self.folder:
+            self.folder.remove(file, self.jpeg_side)
+
+
+PLAIN = Decoding()
+
+
+def read_image(file: Path, jpeg_side: int | None = None) -> Tensor:
+    """A picture in RGB, uint8 [3, H, W].
+
+    Args:
+        file: in a format that Pillow reads.
+        jpeg_side: see `data.decode.decode`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DataError: it is no image, not a whole one, or none that can be taken for one of eight bits.
+    """
+    try:
+        return channels_first(decode(file, jpeg_side))
+    except FileNotFoundError:
+        raise
+    except BROKEN as error:
+        raise DataError(f"{file} {fault(error)}") from error
+
+
+def channels_first(pixels: np.ndarray) -> Tensor:
+    """[H, W, 3] → [3, H, W], uint8."""
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+class PixelFolder:
+    """Decoded images in a folder, one file each, for all runs and processes that are given it.
+
+    An image is known by its path, its size and the time of its last change: one that was changed is decoded anew. The
+    files are read, not mapped: a crop touches most of their pages anyway, and mappings are limited in number.
+
+    Args:
+        folder: made where it is missing.
+        limit_gb: this process writes no more than so much, in GB.
+
+    Source: ours.
+    """
+
+    def __init__(self, folder: Path, limit_gb: float):
+        self.folder, self.left = folder, int(limit_gb * 2**30)
+
+    def read(self, file: Path, jpeg_side: int | None) -> Tensor:
+        """The pixels of a file; if they are not there, decoded and put there where the limit leaves room.
+
+        Raises:
+            FileNotFoundError, DataError: see `read_image`.
+        """
+        place = self._place(file, jpeg_side)
+        # a file that a failing disk has cut is no array: it is decoded and written anew
+        with suppress(OSError, ValueError, EOFError):
+            return torch.from_numpy(np.load(place))
+        image = read_image(file, jpeg_side)
+        if image.nbytes <= self.left:
+            self._write(place, image)
+        return image
+
+    def holds(self, file: Path, jpeg_side: int | None) -> bool:
+        """Whether the pixels of a file are there."""
+        with suppress(OSError):
+            return self._place(file, jpeg_side).exists()
+        return False
+
+    def remove(self, file: Path, jpeg_side: int | None) -> None:
+        """Let go of the pixels of a file, here and for all others."""
+        with suppress(OSError):
+            self._place(file, jpeg_side).unlink()
+
+    def _place(self, file: Path, jpeg_side: int | None) -> Path:
+        state = file.stat()
+        known = f"{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\0{jpeg_side}"
+        name = hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        return self.folder / name[:2] / f"{name[2:]}.npy"
+
+    def _write(self, place: Path, image: Tensor) -> None:
+        """Whole or not at all, also where two processes write the same; a full disk ends the writing, not the run."""
+        part = place.with_name(f"{place.stem}-{os.getpid()}-{threading.get_ident()}.part")
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as opened:
+                np.save(opened, image.numpy())
+            part.replace(place)
+            self.left -= image.nbytes
+        except OSError as error:
+            self.left = 0
+            log.warning("%s: cannot be written (%s); images are decoded every time", self.folder, error.strerror)
+        finally:
+            with suppress(OSError):
+                part.unlink()
