@@ -65,7 +65,7 @@ def _items(work: Work, folder: Path, device: torch.device) -> Iterator[Item]:
     backbone = build_backbone(work.tower, "random")
     module = nn.Sequential(backbone, nn.Linear(backbone.dim, CLASSES)).to(device)
     look = backbone.preprocess
-    transform = train_transform(look.size, look.mean, look.std, look.interpolation)
+    transform = train_transform(look.size, look.interpolation)
     kept, bare = (stream(photographs, transform, each) for each in (PLAIN, Decoding(0)))
     ready = as_tensors(kept, work.batch)
 

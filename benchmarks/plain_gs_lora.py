@@ -43,7 +43,9 @@ def plain_gs_lora(built: Built, config: Config) -> float:
 
 def tower(config: Config) -> nn.Module:
     """An experiment's tower, frozen."""
-    return build_backbone(config.convnet_type, config.weights, config.img_size).net.requires_grad_(False).eval()
+    backbone = build_backbone(config.convnet_type, config.weights, config.img_size)
+    backbone.net.register_forward_pre_hook(lambda _, images: backbone.normalised(*images))
+    return backbone.net.requires_grad_(False).eval()
 
 
 class LoRAMlp(nn.Module):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
 from utils.errors import WeightsError
 
@@ -30,6 +31,11 @@ class Preprocess:
     crop_pct: float = 0.875
     interpolation: str = "bicubic"
 
+    def normalised(self, images: Tensor) -> Tensor:
+        """[…, 3, H, W] of eight bits → single precision with the mean and spread the tower was made for."""
+        levels = v2.functional.to_dtype(images, torch.float32, scale=True)
+        return v2.functional.normalize(levels, self.mean, self.std, inplace=True)
+
 
 @dataclass(frozen=True)
 class TrainedHead:
@@ -46,6 +52,8 @@ class TrainedHead:
 
 class Backbone(nn.Module, ABC):
     """An image tower: `[B, 3, size, size]` → raw features `[B, dim]`.
+
+    It takes images of eight bits, which it normalises itself, or normalised ones.
 
     Attributes:
         net: the library's own module; its parameter names stay as they are.
@@ -106,8 +114,12 @@ class Backbone(nn.Module, ABC):
         if images.dim() == 3:
             return self.resume(images)
         with self.casting():
-            features = self.embed(images)
+            features = self.embed(self.normalised(images))
         return features.float() if self.half else features
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Images as `embed` and `enter` take them."""
+        return self.preprocess.normalised(images) if images.dtype == torch.uint8 else images
 
     def splits(self) -> bool:
         """Whether `embed` is `enter`, then the blocks one after another, then `leave`."""
@@ -124,7 +136,7 @@ class Backbone(nn.Module, ABC):
     def prefix(self, images: Tensor) -> Tensor:
         """Of a tower that splits: [B, 3, size, size] → what enters the first block of `tuned`, [B, tokens, width]."""
         with self.casting():
-            hidden = self.enter(images)
+            hidden = self.enter(self.normalised(images))
             for block in self.blocks[: -len(self.tuned)]:
                 hidden = block(hidden)
         return hidden

@@ -1,8 +1,11 @@
-"""From a decoded image to a tower's input, with torchvision."""
+"""From a decoded image to the part of it that a tower looks at, with torchvision.
+
+Its eight bits stay: towers normalise what they are given, on their own device, and a batch is a quarter as large until
+then.
+"""
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
@@ -11,27 +14,21 @@ Transform = Callable[[Tensor], Tensor]
 
 def train_transform(
     size: int,
-    mean,
-    std,
     interpolation: str,
     crop_scale: tuple[float, float] = (0.05, 1.0),
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
     flip: bool = True,
 ) -> Transform:
-    """Random resized crop and, if wanted, a horizontal flip: uint8 [3, H, W] → float [3, size, size]."""
+    """Random resized crop and, if wanted, a horizontal flip: uint8 [3, H, W] → uint8 [3, size, size]."""
     options = {"interpolation": _mode(interpolation), "antialias": True}
     crop = v2.RandomResizedCrop(size, scale=tuple(crop_scale), ratio=tuple(crop_ratio), **options)
-    return v2.Compose([crop, *([v2.RandomHorizontalFlip()] if flip else []), *_to_input(mean, std)])
+    return v2.Compose([crop, v2.RandomHorizontalFlip()]) if flip else crop
 
 
-def test_transform(size: int, mean, std, interpolation: str, crop_pct: float) -> Transform:
-    """The short side resized to `size / crop_pct`, then the centre: uint8 [3, H, W] → float [3, size, size]."""
+def test_transform(size: int, interpolation: str, crop_pct: float) -> Transform:
+    """The short side resized to `size / crop_pct`, then the centre: uint8 [3, H, W] → uint8 [3, size, size]."""
     resize = v2.Resize(round(size / crop_pct), interpolation=_mode(interpolation), antialias=True)
-    return v2.Compose([resize, v2.CenterCrop(size), *_to_input(mean, std)])
-
-
-def _to_input(mean, std) -> list[v2.Transform]:
-    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
+    return v2.Compose([resize, v2.CenterCrop(size)])
 
 
 def _mode(name: str) -> InterpolationMode:

@@ -7,7 +7,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from convs.backbone import Preprocess
 from data.sessions import Session
 from models.learner import Learner
 from utils.album import TOP, Exemplar, Words
@@ -35,7 +34,7 @@ class Album:
     def exemplars(self) -> tuple[Exemplar, ...]:
         """The pictures with the words of then and now."""
         names = [self.names[label] for label in self.labels.tolist()]
-        pictures = [picture(image, self.learner.model.backbone.preprocess) for image in self.images]
+        pictures = [picture(image) for image in self.images]
         return tuple(Exemplar(*row) for row in zip(names, pictures, self.before, self._words(), strict=True))
 
     def _words(self) -> list[Words]:
@@ -52,7 +51,7 @@ class Album:
 
 
 def few(session: Session) -> tuple[Tensor, Tensor]:
-    """The first exemplars of every class, the model's input [N, 3, size, size] and fine labels [N], by class."""
+    """The first exemplars of every class, of eight bits, [N, 3, size, size], and fine labels [N], by class."""
     each = max(1, min(EACH, MOST // len(session.classes)))
     left = dict.fromkeys(session.classes[:MOST], each)
     taken: list[tuple[int, Tensor]] = []
@@ -67,11 +66,9 @@ def few(session: Session) -> tuple[Tensor, Tensor]:
     return torch.stack([image for _, image in taken]), torch.tensor([label for label, _ in taken])
 
 
-def picture(image: Tensor, look: Preprocess) -> str:
-    """A model's input [3, size, size] as a small JPEG in base64."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (look.mean, look.std))
-    pixels = (255 * (image * std + mean)).round().clamp(0, 255).to(torch.uint8)
-    small, file = Image.fromarray(pixels.permute(1, 2, 0).numpy()), io.BytesIO()
+def picture(image: Tensor) -> str:
+    """An image, uint8 [3, size, size], as a small JPEG in base64."""
+    small, file = Image.fromarray(image.permute(1, 2, 0).numpy()), io.BytesIO()
     small.thumbnail((SIDE, SIDE))
     small.save(file, "JPEG", quality=90)
     return base64.b64encode(file.getvalue()).decode("ascii")

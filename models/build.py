@@ -63,7 +63,7 @@ def build(config: Config, seed: int, device: torch.device, *, images: bool = Tru
     backbone = build_backbone(config.convnet_type, config.weights, config.img_size)
     _prepare(backbone, config, device)
     look = backbone.preprocess
-    plain = test_transform(look.size, look.mean, look.std, look.interpolation, look.crop_pct)
+    plain = test_transform(look.size, look.interpolation, look.crop_pct)
     decoding = _decoding(config)
     manager = _data_manager(config, seed, indexed, look, plain, decoding, images)
     granted = {"grant_past": method.sees_past, "grant_kept": method.keeps_images}
@@ -130,7 +130,7 @@ def _check_general(model: Model, sets: list[GeneralSet]) -> None:
 def _data_manager(
     config: Config, seed: int, indexed: IndexedSet, look: Preprocess, plain: Transform, decoding: Decoding, images: bool
 ) -> DataManager:
-    shared = (look.size, look.mean, look.std, look.interpolation)
+    shared = (look.size, look.interpolation)
     return DataManager(
         indexed,
         expand_requests(config, len(class_names(indexed, config.exclude))),

@@ -124,9 +124,9 @@ class LoadedRun:
             DataError: the file is missing or no image.
         """
         look = self.model.backbone.preprocess
-        transform = test_transform(look.size, look.mean, look.std, look.interpolation, look.crop_pct)
+        transform = test_transform(look.size, look.interpolation, look.crop_pct)
         try:
-            return transform(_opened(image, self.config.jpeg_side))
+            return look.normalised(transform(_opened(image, self.config.jpeg_side)))
         except FileNotFoundError as error:
             raise DataError(f"{image}: no such image") from error
 

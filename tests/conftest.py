@@ -91,7 +91,7 @@ def tiny_sessions(toymini) -> Callable:
     from utils.requests import LearnRequest
 
     def cut(*counts: int, **grants: bool) -> list:
-        look = (64, (0.5,) * 3, (0.5,) * 3, "bilinear")
+        look = (64, "bilinear")
         transforms = {"train": train_transform(*look, crop_scale=(0.3, 1.0)), "test": test_transform(*look, 1.0)}
         requests = [LearnRequest(classes=count) for count in counts]
         return DataManager(toymini, requests, shuffle=False, **transforms).sessions(**grants)

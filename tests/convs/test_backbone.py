@@ -83,6 +83,19 @@ def test_other_weights_of_the_same_tower(tmp_path):
         backbone.rebuilt(str(tmp_path / "none.safetensors"))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["tiny_vit", "tiny_clip"])
+def test_eight_bits_are_normalised_as_the_weights_were_made_for(name):
+    backbone = build_backbone(name, "random").eval()
+    look, side = backbone.preprocess, backbone.preprocess.size
+    images = torch.randint(256, (2, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(values, dtype=torch.double)[:, None, None] for values in (look.mean, look.std))
+    by_hand = (images.double() / 255 - mean) / std
+    torch.testing.assert_close(backbone.normalised(images).double(), by_hand, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(backbone(images), backbone(by_hand.float()), rtol=1e-4, atol=1e-5)
+    assert backbone.normalised(by_hand) is by_hand
+
+
 # what is below the first tuned block
 
 SPLIT = ("tiny_vit", "test_vit", "tiny_clip", "lit:test_vit")
@@ -100,7 +113,9 @@ def tuned(name: str, blocks: int | None = 1, put=inject_adapters):
 
 
 def pixels(backbone) -> torch.Tensor:
-    return torch.randn(3, 3, *[backbone.preprocess.size] * 2, generator=torch.Generator().manual_seed(0))
+    """Of eight bits, as a data set streams them."""
+    shape = (3, 3, *[backbone.preprocess.size] * 2)
+    return torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ def accuracy(backbone, dataset: str, level: str) -> float:
     names = sorted({getattr(record, level) for record in records})
     rows = F.normalize(name_rows(backbone, names, level), dim=-1)
     look = backbone.preprocess
-    transform = plain_transform(look.size, look.mean, look.std, look.interpolation, look.crop_pct)
+    transform = plain_transform(look.size, look.interpolation, look.crop_pct)
     images = ImageSet(indexed, "test", range(len(records)), {})
     pixels = torch.stack([transform(images.image(item)) for item in range(len(records))])
     features = torch.cat([F.normalize(backbone(chunk), dim=-1) for chunk in pixels.split(128)])

@@ -44,8 +44,8 @@ def test_a_draft_has_the_means_of_the_whole_pictures_blocks(tmp_path, subsamplin
 
 
 def test_what_a_tower_sees_of_a_draft_is_what_it_sees_of_the_whole_picture(tmp_path):
-    file, look = photograph(tmp_path / "a.jpg"), plain_transform(224, (0.0,) * 3, (1 / 255,) * 3, "bicubic", 0.875)
-    whole, draft = (look(read_image(file, side)) for side in (None, 256))
+    file, look = photograph(tmp_path / "a.jpg"), plain_transform(224, "bicubic", 0.875)
+    whole, draft = (look(read_image(file, side)).double() for side in (None, 256))
     assert whole.std() > 30
     assert (whole - draft).abs().mean() < 1 and (whole - draft).square().mean().sqrt() < 2.5
 
@@ -151,7 +151,7 @@ def test_neither_the_folder_nor_workers_change_a_bit(pets, tmp_path, monkeypatch
     passes = []
     for decoding, workers in ((Decoding(), 0), (Decoding(0.0, folder), 2), (Decoding(1.0, folder), 2)):
         images = ImageSet(pets, "train", range(13), labels, decoding)
-        look = plain_transform(8, (0.5,) * 3, (0.5,) * 3, "bilinear", 1.0)
+        look = plain_transform(8, "bilinear", 1.0)
         batches = ImageStream(images, range(13), look, True, workers).batches(4, 9)
         passes.append(torch.cat([batch["image"] for batch in batches]))
     assert torch.equal(passes[0], passes[1]) and torch.equal(passes[0], passes[2])

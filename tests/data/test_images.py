@@ -10,7 +10,7 @@ from data.images import ImageSet, ImageStream
 from data.transforms import train_transform
 from utils.errors import DataError
 
-AUGMENT = train_transform(8, (0.5,) * 3, (0.5,) * 3, "bilinear", crop_scale=(0.2, 1.0))
+AUGMENT = train_transform(8, "bilinear", crop_scale=(0.2, 1.0))
 
 
 def image_set(indexed, cache_gb: float = 1.0, split: str = "train") -> ImageSet:

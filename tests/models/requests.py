@@ -58,7 +58,7 @@ REQUESTS = {
 
 def cut(indexed: IndexedSet, *requests, exclude=ABSENT, **options) -> DataManager:
     """The miniature in sessions, un-shuffled; images of 64 pixels."""
-    look = (64, (0.5,) * 3, (0.5,) * 3, "bilinear")
+    look = (64, "bilinear")
     transforms = {"train": train_transform(*look, crop_scale=(0.3, 1.0)), "test": test_transform(*look, 1.0)}
     return DataManager(indexed, requests, shuffle=False, exclude=exclude, **transforms, **options)
 

@@ -92,7 +92,7 @@ def test_a_set_of_one_level_has_no_coarse_figures(learner, draw_set, tmp_path):
     from utils.requests import LearnRequest
 
     indexed = draw_set(tmp_path, (("a", "a"), ("b", "b")))
-    look = test_transform(64, (0.5,) * 3, (0.5,) * 3, "bilinear", 1.0)
+    look = test_transform(64, "bilinear", 1.0)
     session = DataManager(indexed, [LearnRequest(classes=2)], train=look, test=look).sessions()[0]
     found = score(grown(learner, session), session)
     assert found.logits.keys() == {"fine"}

@@ -272,7 +272,7 @@ def test_heads_and_margins_that_do_not_go_together(build, name, options, message
 def one_level(draw_set, tmp_path):
     """A session over classes whose coarse names are their fine ones."""
     indexed = draw_set(tmp_path, (("ann", "ann"), ("bo", "bo"), ("cy", "cy")))
-    look = (64, (0.5,) * 3, (0.5,) * 3, "bilinear")
+    look = (64, "bilinear")
     transforms = {"train": train_transform(*look), "test": plain_transform(*look, 1.0)}
     return DataManager(indexed, [LearnRequest(classes=3)], shuffle=False, **transforms).sessions()[0]
 

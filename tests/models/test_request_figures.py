@@ -310,7 +310,7 @@ def test_a_judge_keeps_its_numbers_while_the_model_changes(tiny_model, recipe, t
 
 @pytest.fixture
 def general(pets) -> GeneralSet:
-    return general_set(pets, plain_transform(64, (0.5,) * 3, (0.5,) * 3, "bilinear", 1.0))
+    return general_set(pets, plain_transform(64, "bilinear", 1.0))
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ def pairs(draw_set, tmp_path):
     names = [f"p-{fine}-train-{number}.png" for fine in "ab" for number in range(3)]
     rows = [f"{x},{y},{int(x[2] == y[2])}" for i, x in enumerate(names) for y in names[i + 1 :]]
     (tmp_path / "pairs.csv").write_text("\n".join(["first,second,same", *rows]), encoding="utf-8")
-    return read_pairs(tmp_path / "pairs.csv", plain_transform(64, (0.5,) * 3, (0.5,) * 3, "bilinear", 1.0))
+    return read_pairs(tmp_path / "pairs.csv", plain_transform(64, "bilinear", 1.0))
 
 
 @pytest.fixture
