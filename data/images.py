@@ -21,6 +21,7 @@ from utils.seeds import derive_seed
 log = logging.getLogger("lethe")
 
 PROBED = 8  # images that tell how large the others are
+SPARING = "'jpeg_side' decodes large photographs smaller, 'cache_dir' keeps them on disk"
 WORTH = 2**27  # decoded bytes of a pass from which on processes save more than it takes to start them
 
 
@@ -90,13 +91,17 @@ class ImageSet:
         there = self.decoding.there(self.indexed.file(self.split, position) for position in positions)
         with ThreadPool(workers) as pool:
             decoded = pool.imap(self._decode, positions)
-            for item, image in zip(lacking, tqdm(decoded, "decode", len(lacking), **shown_by_the_first()), strict=True):
-                if not self._take(item, image):
-                    break
+            shown = tqdm(decoded, "decode", len(lacking), **shown_by_the_first())
+            full = not all(self._take(item, image) for item, image in zip(lacking, shown, strict=True))
+        self._tell(len(lacking), there, full)
+
+    def _tell(self, asked: int, there: int, full: bool) -> None:
         what = f"{self.indexed.name}, {self.split}"
         log.info("%s: %d of %d images in memory, %.0f MB", what, len(self._cache), len(self), self.used / 2**20)
+        if full:
+            log.info("%s: 'cache_gb' leaves no room for the others; %s", what, SPARING)
         if self.decoding.folder:
-            log.info("%s: %d of %d were decoded before, in %s", what, there, len(lacking), self.decoding.folder.folder)
+            log.info("%s: %d of %d were decoded before, in %s", what, there, asked, self.decoding.folder.folder)
 
     def drop(self, items: Iterable[int]) -> None:
         """Let go of decoded images and of what was computed of them; they are decoded anew when asked for."""
