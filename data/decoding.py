@@ -49,7 +49,7 @@ class Decoding:
     def forget(self, file: Path) -> None:
         """Remove what the folder holds of a file."""
         if self.folder:
-            self.folder.remove(file, self.jpeg_side)
+            self.folder.remove(file)
 
 
 PLAIN = Decoding()
@@ -116,16 +116,20 @@ class PixelFolder:
             return self._place(file, jpeg_side).exists()
         return False
 
-    def remove(self, file: Path, jpeg_side: int | None) -> None:
-        """Let go of the pixels of a file, here and for all others."""
-        with suppress(OSError):
-            self._place(file, jpeg_side).unlink()
+    def remove(self, file: Path) -> None:
+        """Let go of the pixels of a file, at every size and of every age, here and for all others."""
+        stem = self._stem(file)
+        for place in stem.parent.glob(f"{stem.name}-*.npy"):
+            place.unlink(missing_ok=True)
+
+    def _stem(self, file: Path) -> Path:
+        path = str(file.resolve()).encode("utf-8", "surrogateescape")
+        name = hashlib.sha256(path).hexdigest()[:32]
+        return self.folder / name[:2] / name[2:]
 
     def _place(self, file: Path, jpeg_side: int | None) -> Path:
-        state = file.stat()
-        known = f"{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\0{jpeg_side}"
-        name = hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-        return self.folder / name[:2] / f"{name[2:]}.npy"
+        stem, state = self._stem(file), file.stat()
+        return stem.with_name(f"{stem.name}-{state.st_size:x}-{state.st_mtime_ns:x}-{jpeg_side or 'whole'}.npy")
 
     def _write(self, place: Path, image: Tensor) -> None:
         """Whole or not at all, also where two processes write the same; a full disk ends the writing, not the run."""

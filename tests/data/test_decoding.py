@@ -134,6 +134,19 @@ def test_a_purge_takes_images_out_of_the_folder_for_all(pets, tmp_path, decoded)
     assert decoded == [pets.file("train", position) for position in (0, 1, 2, 3, 4, 5, 4, 5)]
 
 
+def test_a_purge_takes_every_size_and_age_of_an_image_and_no_other(tmp_path):
+    folder, files = PixelFolder(tmp_path / "pixels", 1.0), [photograph(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+    for file in files:
+        for side in (None, 224):
+            folder.read(file, side)
+    folder.read(photograph(files[0], width=1300), None)
+    assert len(list((tmp_path / "pixels").glob("*/*"))) == 5
+    folder.remove(files[0])
+    folder.remove(tmp_path / "never there.jpg")
+    assert len(list((tmp_path / "pixels").glob("*/*"))) == 2
+    assert [folder.holds(files[1], side) for side in (None, 224)] == [True, True]
+
+
 def test_the_log_says_what_the_folder_held(pets, tmp_path, caplog):
     decoding = Decoding(0.0, PixelFolder(tmp_path / "pixels", 1.0))
     images = ImageSet(pets, "train", range(8), {"fine": torch.zeros(8)}, decoding)
