@@ -34,7 +34,10 @@ class Preprocess:
     def normalised(self, images: Tensor) -> Tensor:
         """[…, 3, H, W] of eight bits → single precision with the mean and spread the tower was made for."""
         levels = v2.functional.to_dtype(images, torch.float32, scale=True)
-        return v2.functional.normalize(levels, self.mean, self.std, inplace=True)
+        # by numbers: torchvision's `normalize` sends its lists to the device, which would wait for them in every step
+        for channel, mean, std in zip(levels.unbind(-3), self.mean, self.std, strict=True):
+            channel.sub_(mean).div_(std)
+        return levels
 
 
 @dataclass(frozen=True)
