@@ -1,5 +1,6 @@
 """`load_run`: the loaded model answers as the run measured it, from any form of image, without the data's images."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,19 @@ def test_every_form_of_an_image_gives_the_same(at_mixed, tmp_path):
     assert len(names) == 1 and shares.shape == (1, 5) and len(set(names[0])) == 5
     for other, same in others:
         assert other == names and torch.equal(same, shares)
+
+
+def test_photographs_are_decoded_as_the_run_says(at_mixed, tmp_path):
+    file = tmp_path / "a.jpg"
+    Image.effect_noise((640, 512), 80).convert("RGB").save(file)
+    with Image.open(file) as image:
+        image.draft(None, (100, 100))  # 512 is five times as much, so a quarter
+        draft = image.copy()
+    assert draft.size == (160, 128)
+    whole = load_run(at_mixed, "cpu")
+    smaller = replace(whole, config=whole.config.model_copy(update={"jpeg_side": 100}))
+    assert torch.equal(smaller.prepare(file), whole.prepare(draft))
+    assert not torch.equal(smaller.prepare(file), whole.prepare(file))
 
 
 def test_probabilities_are_those_of_all_names(at_mixed):
