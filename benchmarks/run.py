@@ -1,6 +1,6 @@
 """One table of what the toolbox saves over plain readings of the published algorithms.
 
-python benchmarks/run.py [--device cpu|cuda|auto] [--only NAME] [--modest | --small]
+python benchmarks/run.py [--device cpu|cuda|auto] [--only NAME] [--modest | --small] [--times]
 """
 
 import argparse
@@ -41,16 +41,16 @@ class Row:
     Attributes:
         item: what was measured.
         seconds: medians, the plain side's for the whole of the work.
-        peaks: extra bytes.
-        flops: of the toolbox's matrix products.
+        peaks: extra bytes; None where times alone were measured.
+        flops: of the toolbox's matrix products; None likewise.
         rate: FLOPs a second of a large product that took turns with both sides.
         device: its kind.
     """
 
     item: Item
     seconds: tuple[float, float]
-    peaks: tuple[int, int]
-    flops: int
+    peaks: tuple[int, int] | None
+    flops: int | None
     rate: float
     device: str
 
@@ -60,32 +60,33 @@ class Row:
         return self.seconds[1] / self.seconds[0]
 
     @property
-    def smaller(self) -> float:
+    def smaller(self) -> float | None:
         """The plain side's memory over the toolbox's."""
-        return self.peaks[1] / max(1, self.peaks[0])
+        return self.peaks[1] / max(1, self.peaks[0]) if self.peaks else None
 
     @property
     def floors(self) -> float | None:
         """The toolbox's time over the floor; None where there is hardly a matrix product in it."""
-        floor = self.flops / self.rate
+        floor = (self.flops or 0) / self.rate
         return self.seconds[0] / floor if floor > 0.01 * self.seconds[0] else None
 
     def cells(self, judged: bool) -> list[str]:
         """The texts of the row."""
         times = [_time(value) for value in self.seconds]
-        memory = [f"{value / 2**20:.1f}" for value in self.peaks]
-        floors = "–" if self.floors is None else f"{self.floors:.2f}"
-        ratios = [f"{self.faster:.2f} ×", f"{self.smaller:.2f} ×"]
+        memory = [f"{value / 2**20:.1f}" for value in self.peaks] if self.peaks else ["–", "–"]
+        faster, smaller, floors = (
+            "–" if value is None else f"{value:.2f}{sign}"
+            for value, sign in ((self.faster, " ×"), (self.smaller, " ×"), (self.floors, ""))
+        )
         name, size = self.item.name, self.item.size
-        return [name, size, *times, ratios[0], *memory, ratios[1], floors, "; ".join(self.verdicts(judged)) or "–"]
+        return [name, size, *times, faster, *memory, smaller, floors, "; ".join(self.verdicts(judged)) or "–"]
 
     def verdicts(self, judged: bool) -> Iterator[str]:
         """What is asked of the row and whether it is reached."""
         target = self.item.target
-        asked = [
-            ("time", "≥", target.faster, target.faster and self.faster >= target.faster),
-            ("memory", "≥", target.smaller, target.smaller and self.smaller >= target.smaller),
-        ]
+        asked = [("time", "≥", target.faster, target.faster and self.faster >= target.faster)]
+        if self.smaller is not None:
+            asked.append(("memory", "≥", target.smaller, target.smaller and self.smaller >= target.smaller))
         if self.floors is not None and self.device == target.floors_on:
             asked.append(("floor", "≤", target.floors, target.floors and self.floors <= target.floors))
         for what, sign, bound, reached in asked:
@@ -99,13 +100,16 @@ def items(size: str, device: torch.device, only: str | None = None) -> Iterator[
         yield from importlib.import_module(f"benchmarks.{name}").items(size, device)
 
 
-def measure(item: Item, device: torch.device, rounds: int, limit: float) -> Row:
-    """See that both sides compute the same, then measure them."""
-    item.check()
-    peaks = peak_extra(item.toolbox, device), peak_extra(item.plain, device)  # the first call of each, too
+def measure(item: Item, device: torch.device, rounds: int, limit: float, times: bool = False) -> Row:
+    """See that both sides compute the same, then measure them; or their times alone, without a call to warm up."""
+    peaks = flops = None
+    if not times:
+        item.check()
+        peaks = peak_extra(item.toolbox, device), peak_extra(item.plain, device)  # the first call of each, too
     best, work = product(device)
     toolbox, plain, full_speed = medians((item.toolbox, item.plain, best), device, rounds, limit)
-    flops = matrix_flops(item.toolbox)
+    if not times:
+        flops = matrix_flops(item.toolbox)
     return Row(item, (toolbox, plain / item.share), peaks, flops, work / full_speed, device.type)
 
 
@@ -142,11 +146,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument("--modest", dest="size", action="store_const", const="modest", help="a share of the examples")
     sizes.add_argument("--small", dest="size", action="store_const", const="small", help="shapes for tests")
+    parser.add_argument(
+        "--times", action="store_true", help="neither checks nor memory nor floors: for what takes hours"
+    )
     parser.add_argument("--rounds", type=int, default=9, help="turns of each side, at most")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds after which no further round begins")
     args = parser.parse_args(argv)
     device, size = choose_device(args.device, strict=True), args.size or "full"
-    rows = [measure(item, device, args.rounds, args.limit) for item in items(size, device, args.only)]
+    rows = [measure(item, device, args.rounds, args.limit, args.times) for item in items(size, device, args.only)]
     sys.stdout.write(f"{machine(device, rows)}\n\n{table(rows, judged=size != 'small')}")
 
 

@@ -79,6 +79,18 @@ def test_sides_that_differ_are_not_measured():
         measure(replace(row().item, check=differ), CPU, rounds=1, limit=0)
 
 
+def test_times_alone_call_each_side_once_a_round_and_leave_the_rest_open():
+    calls = []
+    item = Item(
+        "long", "", lambda: calls.append("toolbox"), lambda: calls.append("plain"), lambda: calls.append("check")
+    )
+    timed = measure(replace(item, target=Target(1e9, 2, 1.5)), CPU, rounds=2, limit=60, times=True)
+    assert calls == ["toolbox", "plain"] * 2
+    cells = dict(zip(COLUMNS, timed.cells(judged=True), strict=True))
+    assert [cells[name] for name in ("toolbox MB", "plain MB", "smaller", "× floor")] == ["–"] * 4
+    assert cells["must reach"] == "time ≥ 1e+09 ×: **no**"
+
+
 def test_the_check_of_the_samples_sees_another_covariance():
     features = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
     mean, covariance = features.mean(0), torch.cov(features.T) + 1e-3 * torch.eye(3)
