@@ -60,7 +60,7 @@ def items(size: str, device: torch.device) -> Iterator[Item]:
 
 
 def _items(work: Work, folder: Path, device: torch.device) -> Iterator[Item]:
-    photographs = draw(work, folder)
+    photographs = draw(folder, work.images, work.width, work.height)
     torch.manual_seed(SEED)
     backbone = build_backbone(work.tower, "random")
     module = nn.Sequential(backbone, nn.Linear(backbone.dim, CLASSES)).to(device)
@@ -82,13 +82,13 @@ def _items(work: Work, folder: Path, device: torch.device) -> Iterator[Item]:
     yield Item(f"{name} decoding again", text, ours, anew, check)
 
 
-def draw(work: Work, folder: Path) -> IndexedSet:
-    """Smooth noise as JPEG files, in the place of photographs."""
+def draw(folder: Path, count: int, width: int, height: int) -> IndexedSet:
+    """Smooth noise as so many JPEG files, in the place of photographs."""
     generator = torch.Generator().manual_seed(SEED)
-    records = [Record(f"{number}.jpg", "c", f"f{number % CLASSES}") for number in range(work.images)]
+    records = [Record(f"{number}.jpg", "c", f"f{number % CLASSES}") for number in range(count)]
     for record in records:
-        grain = torch.rand(1, 3, work.height // GRAIN, work.width // GRAIN, generator=generator)
-        pixels = F.interpolate(grain, (work.height, work.width), mode="bicubic").clamp(0, 1)[0]
+        grain = torch.rand(1, 3, height // GRAIN, width // GRAIN, generator=generator)
+        pixels = F.interpolate(grain, (height, width), mode="bicubic").clamp(0, 1)[0]
         Image.fromarray((255 * pixels).byte().permute(1, 2, 0).numpy()).save(folder / record.path, quality=90)
     return IndexedSet("photographs", folder, folder, {"train": records})
 

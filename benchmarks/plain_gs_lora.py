@@ -42,9 +42,9 @@ def plain_gs_lora(built: Built, config: Config) -> float:
 
 
 def tower(config: Config) -> nn.Module:
-    """An experiment's tower, frozen."""
+    """An experiment's tower as its library has it, frozen; what a data set streams is normalised on its way in."""
     backbone = build_backbone(config.convnet_type, config.weights, config.img_size)
-    backbone.net.register_forward_pre_hook(lambda _, images: backbone.normalised(*images))
+    backbone.net.register_forward_pre_hook(lambda _, images: backbone.preprocess.normalised(*images))
     return backbone.net.requires_grad_(False).eval()
 
 

@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -61,12 +61,12 @@ class Row:
 
     @property
     def smaller(self) -> float | None:
-        """The plain side's memory over the toolbox's."""
+        """The plain side's memory over the toolbox's; None where it was not measured."""
         return self.peaks[1] / max(1, self.peaks[0]) if self.peaks else None
 
     @property
     def floors(self) -> float | None:
-        """The toolbox's time over the floor; None where there is hardly a matrix product in it."""
+        """The toolbox's time over the floor; None where there is hardly a matrix product in it, or none was counted."""
         floor = (self.flops or 0) / self.rate
         return self.seconds[0] / floor if floor > 0.01 * self.seconds[0] else None
 
@@ -100,17 +100,19 @@ def items(size: str, device: torch.device, only: str | None = None) -> Iterator[
         yield from importlib.import_module(f"benchmarks.{name}").items(size, device)
 
 
-def measure(item: Item, device: torch.device, rounds: int, limit: float, times: bool = False) -> Row:
-    """See that both sides compute the same, then measure them; or their times alone, without a call to warm up."""
-    peaks = flops = None
-    if not times:
-        item.check()
-        peaks = peak_extra(item.toolbox, device), peak_extra(item.plain, device)  # the first call of each, too
+def measure(item: Item, device: torch.device, rounds: int, limit: float) -> Row:
+    """See that both sides compute the same, then measure them."""
+    item.check()
+    peaks = peak_extra(item.toolbox, device), peak_extra(item.plain, device)  # the first call of each, too
+    timed = measure_times(item, device, rounds, limit)
+    return replace(timed, peaks=peaks, flops=matrix_flops(item.toolbox))
+
+
+def measure_times(item: Item, device: torch.device, rounds: int, limit: float) -> Row:
+    """The times of both sides and nothing else, the first call of each among them."""
     best, work = product(device)
     toolbox, plain, full_speed = medians((item.toolbox, item.plain, best), device, rounds, limit)
-    if not times:
-        flops = matrix_flops(item.toolbox)
-    return Row(item, (toolbox, plain / item.share), peaks, flops, work / full_speed, device.type)
+    return Row(item, (toolbox, plain / item.share), None, None, work / full_speed, device.type)
 
 
 def table(rows: Sequence[Row], judged: bool) -> str:
@@ -153,7 +155,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=float, default=60.0, help="seconds after which no further round begins")
     args = parser.parse_args(argv)
     device, size = choose_device(args.device, strict=True), args.size or "full"
-    rows = [measure(item, device, args.rounds, args.limit, args.times) for item in items(size, device, args.only)]
+    how = measure_times if args.times else measure
+    rows = [how(item, device, args.rounds, args.limit) for item in items(size, device, args.only)]
     sys.stdout.write(f"{machine(device, rows)}\n\n{table(rows, judged=size != 'small')}")
 
 

@@ -32,7 +32,12 @@ class Preprocess:
     interpolation: str = "bicubic"
 
     def normalised(self, images: Tensor) -> Tensor:
-        """[…, 3, H, W] of eight bits → single precision with the mean and spread the tower was made for."""
+        """[…, 3, H, W] of eight bits → single precision with the mean and spread the tower was made for.
+
+        Other images are taken to be normalised already, and returned as they are.
+        """
+        if images.dtype != torch.uint8:
+            return images
         levels = v2.functional.to_dtype(images, torch.float32, scale=True)
         # by numbers: torchvision's `normalize` sends its lists to the device, which would wait for them in every step
         for channel, mean, std in zip(levels.unbind(-3), self.mean, self.std, strict=True):
@@ -110,26 +115,22 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def embed(self, images: Tensor) -> Tensor:
-        """[B, 3, size, size] → raw features [B, dim], in whatever precision the tower computes."""
+        """[B, 3, size, size], normalised → raw features [B, dim], in whatever precision the tower computes."""
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, size, size], or what `prefix` made of them, [B, tokens, width] → raw features [B, dim]."""
         if images.dim() == 3:
             return self.resume(images)
         with self.casting():
-            features = self.embed(self.normalised(images))
+            features = self.embed(self.preprocess.normalised(images))
         return features.float() if self.half else features
-
-    def normalised(self, images: Tensor) -> Tensor:
-        """Images as `embed` and `enter` take them."""
-        return self.preprocess.normalised(images) if images.dtype == torch.uint8 else images
 
     def splits(self) -> bool:
         """Whether `embed` is `enter`, then the blocks one after another, then `leave`."""
         return False
 
     def enter(self, images: Tensor) -> Tensor:
-        """Of a tower that splits: [B, 3, size, size] → what enters its first block, [B, tokens, width]."""
+        """Of a tower that splits: [B, 3, size, size], normalised → what enters its first block, [B, tokens, width]."""
         raise NotImplementedError
 
     def leave(self, hidden: Tensor) -> Tensor:
@@ -139,7 +140,7 @@ class Backbone(nn.Module, ABC):
     def prefix(self, images: Tensor) -> Tensor:
         """Of a tower that splits: [B, 3, size, size] → what enters the first block of `tuned`, [B, tokens, width]."""
         with self.casting():
-            hidden = self.enter(self.normalised(images))
+            hidden = self.enter(self.preprocess.normalised(images))
             for block in self.blocks[: -len(self.tuned)]:
                 hidden = block(hidden)
         return hidden

@@ -28,8 +28,8 @@ class Decoding:
     Attributes:
         cache_gb: decoded images, at the resolution they were decoded at, and what was computed of them fill no more
             memory than this, of each split.
-        folder: what else has been decoded stands there.
-        jpeg_side: see `read_image`.
+        folder: where decoded images stand for other runs and processes, too; None: nowhere.
+        jpeg_side: see `data.decode.decode`.
     """
 
     cache_gb: float = 4.0
@@ -132,7 +132,10 @@ class PixelFolder:
         return stem.with_name(f"{stem.name}-{state.st_size:x}-{state.st_mtime_ns:x}-{jpeg_side or 'whole'}.npy")
 
     def _write(self, place: Path, image: Tensor) -> None:
-        """Whole or not at all, also where two processes write the same; a full disk ends the writing, not the run."""
+        """Whole or not at all; a full disk ends the writing, not the run.
+
+        Unlike `utils.atomic`, whose file has one name while it waits: here two processes may write the same image.
+        """
         part = place.with_name(f"{place.stem}-{os.getpid()}-{threading.get_ident()}.part")
         try:
             place.parent.mkdir(parents=True, exist_ok=True)

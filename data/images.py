@@ -199,7 +199,7 @@ class ImageStream:
         return len(self.items)
 
     def at(self, places: Sequence[int], shuffle: bool = False) -> ImageStream:
-        """The images at some places of the un-shuffled order, as a stream of their own."""
+        """The images at some places of the un-shuffled order, as a stream of their own; never what was computed."""
         chosen = self.items[torch.as_tensor(places, dtype=torch.long)]
         return ImageStream(self.images, chosen, self.transform, shuffle, self.workers)
 

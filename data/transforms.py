@@ -1,6 +1,6 @@
 """From a decoded image to the part of it that a tower looks at, with torchvision.
 
-Its eight bits stay: towers normalise what they are given, on their own device, and a batch is a quarter as large until
+Its eight bits stay: a tower normalises what it is given on its own device, and a batch is a quarter as large until
 then.
 """
 

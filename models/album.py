@@ -52,18 +52,11 @@ class Album:
 
 def few(session: Session) -> tuple[Tensor, Tensor]:
     """The first exemplars of every class, of eight bits, [N, 3, size, size], and fine labels [N], by class."""
-    each = max(1, min(EACH, MOST // len(session.classes)))
-    left = dict.fromkeys(session.classes[:MOST], each)
-    taken: list[tuple[int, Tensor]] = []
-    for batch in session.stream("plain").batches(64, 0):
-        for image, label in zip(batch["image"], batch["fine"].tolist(), strict=True):
-            if left.get(label):
-                left[label] -= 1
-                taken.append((label, image))
-        if not any(left.values()):
-            break
-    taken.sort(key=lambda pair: pair[0])
-    return torch.stack([image for _, image in taken]), torch.tensor([label for label, _ in taken])
+    each, stream = max(1, min(EACH, MOST // len(session.classes))), session.stream("plain")
+    labels = stream.labels("fine")
+    places = torch.cat([(labels == label).nonzero()[:each, 0] for label in session.classes[:MOST]])
+    images = [batch["image"] for batch in stream.at(places.tolist()).batches(64, 0)]
+    return torch.cat(images), labels[places]
 
 
 def picture(image: Tensor) -> str:

@@ -167,5 +167,6 @@ def _forgotten(manager: DataManager) -> dict[str, frozenset[str]]:
 
 def _opened(image: Picture, jpeg_side: int | None) -> Tensor:
     """A picture from memory or from a file, uint8 [3, H, W]."""
-    whole = isinstance(image, Image.Image)
-    return channels_first(pixels(image)) if whole else read_image(Path(image), jpeg_side)
+    if isinstance(image, Image.Image):
+        return channels_first(pixels(image))
+    return read_image(Path(image), jpeg_side)

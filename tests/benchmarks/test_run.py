@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.gs_lora_step import PlainFace
 from benchmarks.item import Item, Target
-from benchmarks.run import COLUMNS, FILES, Row, items, main, measure, table
+from benchmarks.run import COLUMNS, FILES, Row, items, main, measure, measure_times, table
 from benchmarks.sampling import check as check_sampling
 from benchmarks.sampling import drawn_anew
 from benchmarks.shift import tiled_shift
@@ -84,7 +84,7 @@ def test_times_alone_call_each_side_once_a_round_and_leave_the_rest_open():
     item = Item(
         "long", "", lambda: calls.append("toolbox"), lambda: calls.append("plain"), lambda: calls.append("check")
     )
-    timed = measure(replace(item, target=Target(1e9, 2, 1.5)), CPU, rounds=2, limit=60, times=True)
+    timed = measure_times(replace(item, target=Target(1e9, 2, 1.5)), CPU, rounds=2, limit=60)
     assert calls == ["toolbox", "plain"] * 2
     cells = dict(zip(COLUMNS, timed.cells(judged=True), strict=True))
     assert [cells[name] for name in ("toolbox MB", "plain MB", "smaller", "× floor")] == ["–"] * 4

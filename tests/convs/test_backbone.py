@@ -91,9 +91,9 @@ def test_eight_bits_are_normalised_as_the_weights_were_made_for(name):
     images = torch.randint(256, (2, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     mean, std = (torch.tensor(values, dtype=torch.double)[:, None, None] for values in (look.mean, look.std))
     by_hand = (images.double() / 255 - mean) / std
-    torch.testing.assert_close(backbone.normalised(images).double(), by_hand, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(look.normalised(images).double(), by_hand, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(backbone(images), backbone(by_hand.float()), rtol=1e-4, atol=1e-5)
-    assert backbone.normalised(by_hand) is by_hand
+    assert look.normalised(by_hand) is by_hand
 
 
 # what is below the first tuned block

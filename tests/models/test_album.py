@@ -2,6 +2,7 @@
 
 import base64
 import io
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,16 +11,29 @@ from PIL import Image
 from data.sessions import ClassOrder, Session
 from models.album import EACH, MOST, SIDE, Album, few, picture
 from models.finetune import FinetuneLearner
+from tests.forgetting import FORGET
+from tests.support import experiment, lethe, only_run
+from utils.album import album_name, album_of
 from utils.streams import TensorStream
 
 NAMES = tuple(f"class {label}" for label in range(20))
 ORDER = ClassOrder(NAMES, NAMES, tuple(range(20)))
 
 
+class Pictures(TensorStream):
+    """What an album asks of a stream of images."""
+
+    def labels(self, level: str) -> torch.Tensor:
+        return self.fields[level]
+
+    def at(self, places: list[int]) -> TensorStream:
+        return TensorStream({name: field[places] for name, field in self.fields.items()}, shuffle=False)
+
+
 def asked(labels: list[int], classes: tuple[int, ...], size: int = 64) -> Session:
     """A request whose exemplars have these labels; every pixel of one is its number."""
     images = torch.arange(len(labels), dtype=torch.uint8)[:, None, None, None].expand(-1, 3, size, size)
-    stream = TensorStream({"image": images, "fine": torch.tensor(labels)}, shuffle=False)
+    stream = Pictures({"image": images, "fine": torch.tensor(labels)}, shuffle=False)
     return Session(1, "forget", classes, tuple(range(20)), (19,), ORDER, streams={"plain": lambda: stream})
 
 
@@ -64,3 +78,15 @@ def test_words_are_those_of_then_and_of_now(tiny_model, recipe):
             assert [share for _, share in words] == pytest.approx([share for share, _ in ranked], abs=0.051)
             assert all(share == pytest.approx(shares[NAMES.index(name)], abs=0.051) for name, share in words)
     assert found[0].before != found[0].after
+
+
+def test_pictures_are_there_where_what_frozen_blocks_make_of_them_is_computed_once(workplace):
+    albums = []
+    for logs, room in (("once", 4.0), ("always", 0.0)):
+        asked = FORGET | {"tune_blocks": 1, "keep_history": True, "cache_gb": room}
+        assert lethe("--config", experiment(asked, logs=logs)) == 0
+        (file,) = only_run(Path(logs)).rglob(album_name(0))
+        albums.append([(one.name, one.picture) for one in album_of(file.read_text(encoding="utf-8"))])
+    assert albums[0] == albums[1] and len(albums[0]) == 3
+    sizes = {Image.open(io.BytesIO(base64.b64decode(picture))).size for _, picture in albums[0]}
+    assert sizes == {(64, 64)}

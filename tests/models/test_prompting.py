@@ -103,7 +103,7 @@ def test_an_export_serves_any_number_of_images(tiny_model, recipe, sessions, tra
         train(made, session)
     answers = Answers(made.model, sessions[0].order, made.predict).eval()
     write_torchscript(answers, 64, tmp_path)
-    images = made.model.backbone.normalised(next(sessions[1].stream("test").batches(5, 0))["image"])
+    images = made.model.backbone.preprocess.normalised(next(sessions[1].stream("test").batches(5, 0))["image"])
     with torch.no_grad():
         said = torch.jit.load(tmp_path / "model.pt")(images), answers(images)
     for pair in zip(*said, strict=True):
