@@ -38,9 +38,9 @@ class CutOnce(AdapterLearner):
 LEARNERS = {"cut_once": CutOnce}
 '''
 SBATCH = """#!/bin/sh
-cp "$1" sbatch.sh
+cp "$1" sbatch.sh  # as Slurm does: submitit moves its file as soon as this has ended
 for task in 0 1; do
-    SLURM_JOB_ID=7 SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$task sh "$1" > /dev/null 2>&1 &
+    SLURM_JOB_ID=7 SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$task sh sbatch.sh > /dev/null 2>&1 &
 done
 echo Submitted batch job 7
 """
