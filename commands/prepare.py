@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from data.builders import BUILDERS, describe, get_builder, options_of
+from data.builders import BUILDERS, OWN, describe, get_builder, options_of
 from data.index import read_set, write_set
 from utils.errors import ConfigError, DataError
 
@@ -16,7 +16,10 @@ SETS = Path("data") / "sets"
 OPTIONS = {
     "test-fraction": (float, "F", "part of each class held out where the data have no split of their own"),
     "seed": (int, "N", "seed of whatever is drawn: the split, the training images, the classes"),
-    "exclude-small": (int, "N", "folder: leave out classes with fewer images"),
+    "exclude-small": (int, "N", "folder, csv, webdataset: leave out classes with fewer images"),
+    "table": (Path, "FILE", "csv: the table (default: the one in the root, or train.csv and test.csv there)"),
+    "columns": (str, "WHAT=NAME,…", "csv: which columns tell image, class, parent and split, as image=id,class=breed"),
+    "unpack": (Path, "DIR", "webdataset: where the images are unpacked to (default: unpacked/ below the root)"),
     "per-class": (int, "N", "imagenet_dogs, caltech101: training images a class at most"),
     "keep": (Path, "FILE", "compcars: the models to keep, one a line"),
     "classes": (Path, "FILE", "imagenet100, imagenet900: the 100 classes' wnids, one a line"),
@@ -33,9 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("builder", metavar="NAME", help="which builder reads the data, see below")
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="where the data lie")
     parser.add_argument("--download", action="store_true", help="have torchvision download the data to the root first")
-    parser.add_argument(
-        "--name", metavar="SETNAME", help="name of the set (default: NAME; for folder, the root's name)"
-    )
+    named = f"name of the set (default: NAME; for {', '.join(OWN)}, the root's name)"
+    parser.add_argument("--name", metavar="SETNAME", help=named)
     parser.add_argument(
         "--out", type=Path, default=SETS, metavar="DIR", help="where the sets are (default: %(default)s)"
     )
@@ -84,7 +86,7 @@ def _options(args: argparse.Namespace, builder: ModuleType) -> dict:
 
 
 def _set_name(args: argparse.Namespace) -> str:
-    name = args.name or (args.root.resolve().name if args.builder == "folder" else args.builder)
+    name = args.name or (args.root.resolve().name if args.builder in OWN else args.builder)
     if Path(name).name != name or name in ("", ".", ".."):
         raise ConfigError(f"--name '{name}': a set is a folder below {args.out}, so its name holds no slash")
     return name

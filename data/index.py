@@ -105,11 +105,19 @@ def write_set(
     aliases: dict | None = None,
     names: dict | None = None,
 ) -> None:
-    """Write the index of a data set; a root inside or beside the folder is kept relative to it."""
+    """Write the index of a data set; a root inside or beside the folder is kept relative to it.
+
+    What `set.json` says of classes already stays, where nothing else is said of the same ones now.
+
+    Raises:
+        DataError: a `set.json` is there and cannot be read.
+        WriteError: a file cannot be written.
+    """
+    about = _read_about(folder / "set.json") | {"root": _portable(root, folder)}
+    for key, said in {"aliases": aliases, "names": names}.items():
+        about |= {key: about.get(key, {}) | said} if said else {}
     for split, records in splits.items():
         write_index(folder / f"{split}.jsonl", records)
-    beside = {"aliases": aliases, "names": names}
-    about = {"root": _portable(root, folder)} | {key: value for key, value in beside.items() if value}
     write_text(folder / "set.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
 
 

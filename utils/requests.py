@@ -288,7 +288,7 @@ def _named_set(reference: str, folder: Path) -> list[str]:
 
 def _read_names(file: Path, reference: str) -> Any:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         return (
             json.loads(text) if file.suffix == ".json" else [line.strip() for line in text.splitlines() if line.strip()]
         )

@@ -14,6 +14,8 @@ from utils.errors import DataError, nearest
 # name: (module of this package, one line)
 BUILDERS: dict[str, tuple[str, str]] = {
     "folder": ("folder", "any class/*.jpg or coarse/fine/*.jpg tree, with or without train/ and test/ folders"),
+    "csv": ("table", "images named in a csv or tsv table with their classes, or in train.csv and test.csv"),
+    "webdataset": ("webdataset", "WebDataset tars, also as CLIP benchmark has them; the images are unpacked"),
     "cifar224": ("cifar", "CIFAR-100 as PNG files, its 20 super-classes as coarse labels"),
     "cub": ("cub", "CUB-200-2011 birds, in its own or in PILOT's layout; coarse: albatross, warbler, …"),
     "imagenetr": ("imagenetr", "ImageNet-R renditions, 200 classes, in its own or in PILOT's layout"),
@@ -33,6 +35,7 @@ BUILDERS: dict[str, tuple[str, str]] = {
     "sun397": ("sun397", "SUN397 scenes"),
     "cifar100": ("cifar", "the same as cifar224"),
 }
+OWN = ("folder", "csv", "webdataset")  # for data that have no name yet: a set is called as its root
 
 
 def describe() -> dict[str, str]:

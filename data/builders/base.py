@@ -74,7 +74,7 @@ def read_lines(file: Path) -> list[tuple[str, str]]:
         DataError: the file cannot be read as UTF-8 text.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read as text ({error})") from error
     return [(f"{file}:{number}", line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]

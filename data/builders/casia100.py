@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from data.builders.base import Built, Layout, natural
-from data.builders.trees import by_class, class_records, need_images, split_by_fraction, split_folders
+from data.builders.trees import by_class, class_records, divided, split_folders
 from data.index import Record
 
 LAYOUT = Layout(
@@ -24,9 +24,8 @@ def build(root: Path, *, test_fraction: float = 0.25, seed: int = 0) -> Built:
     folders = split_folders(root) or {"all": root}
     splits = {split: class_records(root, folder) for split, folder in folders.items()}
     people = _most([record for records in splits.values() for record in records])
-    splits = {split: [r for r in records if r.fine in people] for split, records in splits.items()}
-    splits = need_images(splits, root, LAYOUT)
-    return Built(root, split_by_fraction(splits["all"], test_fraction, seed) if "all" in splits else splits)
+    images = [(split, record) for split, records in splits.items() for record in records if record.fine in people]
+    return Built(root, divided(images, root, LAYOUT, test_fraction, seed))
 
 
 def _most(records: list[Record]) -> set[str]:

@@ -1,9 +1,11 @@
 """Any tree of images: class/*.jpg, or coarse/fine/*.jpg, split by its own train/ and test/ or by fraction."""
 
+import logging
 from pathlib import Path
 
-from data.builders.base import Built, Layout, readable
-from data.builders.trees import by_class, images_below, need_images, split_by_fraction, split_folders
+from data.builders.base import Built, Layout
+from data.builders.labels import told_apart
+from data.builders.trees import divided, images_below, passed_over, split_folders, split_named, subfolders
 from data.index import Record
 from utils.errors import DataError
 
@@ -11,6 +13,7 @@ LAYOUT = Layout(
     "class/*.jpg or coarse/fine/*.jpg below the root, or the same below train/ and test/ (or val/)",
     "your own photographs; set --root to the folder that holds them",
 )
+log = logging.getLogger("lethe")
 
 
 def build(root: Path, *, test_fraction: float = 0.25, seed: int = 0, exclude_small: int = 0) -> Built:
@@ -23,19 +26,35 @@ def build(root: Path, *, test_fraction: float = 0.25, seed: int = 0, exclude_sma
         exclude_small: classes with fewer images (both splits counted) are left out.
 
     Raises:
-        DataError: there is no image, or some lie deeper than others.
+        DataError: there is no image, some lie deeper than others, or half of a split is missing.
         ConfigError: the fraction is not between 0 and 1.
     """
-    folders = split_folders(root) or {"all": root}
+    folders = split_folders(root) or {"all": _whole(root)}
     found = {split: images_below(folder) for split, folder in folders.items()}
     _same_depth([(folders[split], parts) for split in found for parts in found[split]])
-    labels = _labels({parts[:-1] for split in found.values() for parts in split})
-    splits = {
-        split: [Record((folders[split].joinpath(*p)).relative_to(root).as_posix(), *labels[p[:-1]]) for p in images]
-        for split, images in found.items()
-    }
-    splits = need_images(_without_small(splits, exclude_small), root, LAYOUT)
-    return Built(root, split_by_fraction(splits["all"], test_fraction, seed) if "all" in splits else splits)
+    labels = told_apart({(parts[0], parts[-2]) for split in found.values() for parts in split})
+    images = [
+        (split, Record(folders[split].joinpath(*parts).relative_to(root).as_posix(), *labels[parts[0], parts[-2]]))
+        for split, split_parts in found.items()
+        for parts in split_parts
+    ]
+    _say_passed_over(root, folders)
+    return Built(root, divided(images, root, LAYOUT, test_fraction, seed, exclude_small))
+
+
+def _whole(root: Path) -> Path:
+    """A root without a split of its own; half of one would pass for parents or classes."""
+    names = [folder.name for folder in subfolders(root)]
+    if names and all(map(split_named, names)):
+        raise DataError(f"{root}: holds {' and '.join(names)} alone; expected {LAYOUT.expects}")
+    return root
+
+
+def _say_passed_over(root: Path, folders: dict[str, Path]) -> None:
+    beside = [folder.name for folder in subfolders(root) if "all" not in folders and folder not in folders.values()]
+    others = [passed_over(folder) for folder in folders.values()]
+    if beside or any(others):
+        log.info("%s: passed over: %s", root, ", ".join(filter(None, [*(f"{name}/" for name in beside), *others])))
 
 
 def _same_depth(images: list[tuple[Path, tuple[str, ...]]]) -> None:
@@ -49,20 +68,3 @@ def _same_depth(images: list[tuple[Path, tuple[str, ...]]]) -> None:
                 f"{start.joinpath(*parts)}: {len(parts) - 1} folders above this image, "
                 f"{len(first) - 1} above {folder.joinpath(*first)}; expected {LAYOUT.expects}"
             )
-
-
-def _labels(groups: set[tuple[str, ...]]) -> dict[tuple[str, ...], tuple[str, str]]:
-    """Folders → (coarse, fine); a fine name that stands under several parents gets its parent's name before it."""
-    parents: dict[str, set[str]] = {}
-    for group in groups:
-        parents.setdefault(readable(group[-1]), set()).add(readable(group[0]))
-    labels = {}
-    for group in groups:
-        coarse, fine = readable(group[0]), readable(group[-1])
-        labels[group] = (coarse, f"{coarse} {fine}" if len(group) == 2 and len(parents[fine]) > 1 else fine)
-    return labels
-
-
-def _without_small(splits: dict[str, list[Record]], least: int) -> dict[str, list[Record]]:
-    sizes = {fine: len(group) for fine, group in by_class(r for split in splits.values() for r in split).items()}
-    return {split: [r for r in records if sizes[r.fine] >= least] for split, records in splits.items()}

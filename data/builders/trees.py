@@ -1,7 +1,9 @@
-"""Folders of images: listing them in a fixed order, splitting them by fraction."""
+"""Folders of images: listing them in a fixed order, splitting them by what is said of them or by fraction."""
 
 import hashlib
+import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -9,8 +11,12 @@ from data.builders.base import Layout, natural, readable
 from data.index import Record
 from utils.errors import ConfigError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
-TEST_FOLDERS = ("test", "val", "valid", "validation")
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp", ".avif"}
+)
+SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+SPLIT_WORDS |= dict.fromkeys(("val", "valid", "validation"), "val")
+log = logging.getLogger("lethe")
 
 
 def is_image(name: str) -> bool:
@@ -42,6 +48,16 @@ def images_below(folder: Path) -> list[tuple[str, ...]]:
     return sorted(found, key=lambda parts: [natural(part) for part in parts])
 
 
+def passed_over(folder: Path) -> str:
+    """The files below a folder that are no images by their names, as `3 .heic, 1 .txt`; or nothing."""
+    counts = Counter[str]()
+    for _, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        others = [name for name in names if not is_image(name) and not name.startswith(".")]
+        counts.update(os.path.splitext(name)[1].lower() or "without suffix" for name in others)
+    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
+
+
 def class_records(
     root: Path, folder: Path, name: Callable[[str], str] = readable, order: Callable = natural
 ) -> list[Record]:
@@ -60,10 +76,23 @@ def class_records(
     return records
 
 
+def split_named(name: str) -> str | None:
+    """`train`, `test` or `val`, where a name says so in any of the usual words and in any case."""
+    return SPLIT_WORDS.get(name.casefold())
+
+
+def train_and_test(places: Iterable[Path]) -> dict[str, Path] | None:
+    """`{"train": …, "test": …}` where places are called so (`val` counts as test if there is none), else None."""
+    named: dict[str, Path] = {}
+    for place in places:
+        named.setdefault(split_named(place.stem) or "", place)
+    test = named.get("test", named.get("val"))
+    return {"train": named["train"], "test": test} if "train" in named and test else None
+
+
 def split_folders(root: Path) -> dict[str, Path] | None:
-    """`{"train": …, "test": …}` where both folders are there (`val/` counts as test), else None."""
-    tests = [root / name for name in TEST_FOLDERS if (root / name).is_dir()]
-    return {"train": root / "train", "test": tests[0]} if tests and (root / "train").is_dir() else None
+    """The folders of a tree's own split, see `train_and_test`; None where it has none."""
+    return train_and_test(subfolders(root)) if root.is_dir() else None
 
 
 def by_class(records: Iterable[Record]) -> dict[str, list[Record]]:
@@ -110,6 +139,41 @@ def need_images(splits: dict[str, list[Record]], root: Path, layout: Layout) -> 
         if not records:
             raise layout.missing(root, "no images" if split == "all" else f"no {split} images")
     return splits
+
+
+def divided(
+    images: Iterable[tuple[str, Record]], root: Path, layout: Layout, fraction: float, seed: int, least: int = 0
+) -> dict[str, list[Record]]:
+    """Images as train and test.
+
+    Args:
+        images: what is said of each, `train`, `test` or `val`, and its record; `all` of all where nothing is said.
+        root: where they lie, for messages.
+        layout: what was expected there.
+        fraction: of each class that is held out where nothing is said.
+        seed: of that draw.
+        least: classes with fewer images, both splits counted, are left out.
+
+    Raises:
+        DataError: a split has no image.
+        ConfigError: the fraction is not between 0 and 1.
+    """
+    splits: dict[str, list[Record]] = {}
+    for split, record in images:
+        splits.setdefault(split, []).append(record)
+    if "val" in splits and "test" not in splits:
+        splits["test"] = splits.pop("val")
+    if "val" in splits:
+        log.info("%s: passed over beside test: %d images of val", root, len(splits.pop("val")))
+    if "all" not in splits:
+        splits = {split: splits.get(split, []) for split in (("train", "test") if splits else ("all",))}
+    splits = need_images(_without_small(splits, least), root, layout)
+    return split_by_fraction(splits["all"], fraction, seed) if "all" in splits else splits
+
+
+def _without_small(splits: dict[str, list[Record]], least: int) -> dict[str, list[Record]]:
+    sizes = {fine: len(group) for fine, group in by_class(r for split in splits.values() for r in split).items()}
+    return {split: [r for r in records if sizes[r.fine] >= least] for split, records in splits.items()}
 
 
 def _lot(path: str, seed: int) -> bytes:

@@ -53,6 +53,26 @@ def test_the_set_can_be_named_and_written_again(photos, tmp_path):
     assert (tmp_path / "cars" / "train.jsonl").read_bytes() != first
 
 
+def test_what_was_written_about_classes_stays_when_a_set_is_prepared_again(photos, tmp_path):
+    words = ("folder", "--root", photos, "--out", tmp_path, "--name", "cars")
+    call(*words)
+    about = tmp_path / "cars" / "set.json"
+    told = {"descriptions": {"red car": "a car like a fire engine"}, "names": {"van": "car"}}
+    about.write_text(json.dumps(json.loads(about.read_text()) | told))
+    call(*words)
+    again = read_set("cars", tmp_path / "cars")
+    assert (again.descriptions, again.names) == (told["descriptions"], told["names"]) and again.root == photos
+    about.write_text("{")
+    with pytest.raises(DataError, match=r"set\.json: not readable as JSON"):
+        call(*words)
+
+
+def test_a_table_is_named_as_its_root(photos, tmp_path):
+    (photos / "list.csv").write_text("file,label\nred_car/0.png,red\nred_car/1.png,red\n")
+    assert call("csv", "--root", photos, "--out", tmp_path) == 0
+    assert [record.fine for record in read_set("x", tmp_path / "my photos").splits["test"]] == ["red"]
+
+
 def test_aliases_reach_the_index(tmp_path):
     from data.builders.dog_breeds import breeds
 

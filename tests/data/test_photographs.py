@@ -69,7 +69,7 @@ def test_what_is_wrong_is_said(folder, counts, message):
 @pytest.mark.parametrize(
     ("name", "text", "names"),
     [
-        ("a.txt", "a plum\n\n  big_fig \n", {"a plum": None, "big fig": None}),
+        ("a.txt", "\ufeffa plum\n\n  big_fig \n", {"a plum": None, "big fig": None}),
         ("a.json", '["plum", "fig"]', {"plum": None, "fig": None}),
         ("a.json", '{"plum": "fruit", "fig": null}', {"plum": "fruit", "fig": None}),
     ],

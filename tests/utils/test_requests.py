@@ -142,8 +142,8 @@ def test_more_classes_than_exist():
 
 def test_named_sets_from_files(tmp_path):
     (tmp_path / "lists").mkdir()
-    (tmp_path / "lists/dogs.json").write_text('{"easy": ["beagle", "whippet"], "odd": [3]}', encoding="utf-8")
-    (tmp_path / "lists/cars.txt").write_text("Audi A7\n\n Lexus RX \n", encoding="utf-8")
+    (tmp_path / "lists/dogs.json").write_text('{"easy": ["beagle", "whippet"], "odd": [3]}', encoding="utf-8-sig")
+    (tmp_path / "lists/cars.txt").write_text("Audi A7\n\n Lexus RX \n", encoding="utf-8-sig")
     sessions = [{"learn": "lists/cars.txt"}, {"forget": {"classes": {"fine": "lists/dogs.json#easy"}}}]
     (tmp_path / "base.json").write_text(json.dumps({**NAMES, "sessions": sessions}), encoding="utf-8")
     (tmp_path / "sub").mkdir()
@@ -163,7 +163,7 @@ def test_named_sets_from_files(tmp_path):
     ],
 )
 def test_named_set_mistakes(refusal, tmp_path, reference, says):
-    (tmp_path / "dogs.json").write_text('{"easy": ["beagle"], "odd": [3]}', encoding="utf-8")
+    (tmp_path / "dogs.json").write_text('{"easy": ["beagle"], "odd": [3]}', encoding="utf-8-sig")
     assert says in refusal([{"forget": reference}])
 
 
