@@ -103,10 +103,11 @@ def run_experiments(args: argparse.Namespace) -> int:
         experiments = [item.with_config(smoke(item.config, is_clip)) for item in experiments]
     from commands import audit
     from models import learner_class
-    from models.plugins import load_plugins
+    from models.plugins import check_unchanged, load_plugins
     from trainer import run
 
     for item in experiments:  # an unknown learner in the last file shows before the first has run
+        check_unchanged(item.config)
         load_plugins(item.config.plugins)
         learner_class(item.config.model_name)
         audit.check(item.config)

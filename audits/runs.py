@@ -160,7 +160,13 @@ def check_stream(config: Config, where: str) -> None:
 
 
 def leave(found: AuditedRun, names: Sequence[str], table: str) -> None:
-    """Write what was found into the run's folder: the page, and the figures; unknown or infinite ones are null."""
+    """Write what was found into the run's folder: the page, and the figures; unknown or infinite ones are null.
+
+    Figures of more audits that are there stay: some asked for again do not take the others' place.
+    """
+    if set(names) < _audits_in(found.folder):
+        log.info("%s holds more audits and stays as it is", found.folder / AUDIT_FIGURES)
+        return
     content = {"audits": list(names), "figures": found.figures, "verdicts": found.verdicts}
     write_text(found.folder / AUDIT_FIGURES, dumps(plain(content), indent=1) + "\n")
     write_text(found.folder / AUDIT_PAGE, table)
@@ -168,12 +174,15 @@ def leave(found: AuditedRun, names: Sequence[str], table: str) -> None:
 
 def has_audits(folder: Path, names: Sequence[str]) -> bool:
     """Whether a run's folder holds the figures of such audits; of none it always does."""
-    if not names:
-        return True
+    return set(names) <= _audits_in(folder)
+
+
+def _audits_in(folder: Path) -> set[str]:
+    """Those whose figures are there; of a file that cannot be read, none."""
     try:
-        return set(names) <= set(json.loads((folder / AUDIT_FIGURES).read_text(encoding="utf-8"))["audits"])
+        return set(json.loads((folder / AUDIT_FIGURES).read_text(encoding="utf-8"))["audits"])
     except (OSError, ValueError, LookupError, TypeError):
-        return False
+        return set()
 
 
 def _setting(config: Config) -> tuple:

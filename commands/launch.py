@@ -24,7 +24,7 @@ from audits.runs import has_audits
 from commands import audit
 from models.plugins import load_plugins
 from trainer import run_at, write_seeds
-from utils.config import Loaded, config_hash
+from utils.config import Config, Loaded, config_hash, log_stem
 from utils.errors import ConfigError, LetheError, told
 from utils.launch_options import OPTION, Options, read_options
 from utils.logs import log_to_console
@@ -121,16 +121,23 @@ def launch(experiments: Sequence[Loaded], cluster: str, settings: Sequence[str],
 
 
 def _jobs(experiments: Sequence[Loaded], strict: bool) -> list[Job]:
-    """A job for every seed; an experiment that is given twice runs once."""
-    jobs: dict[tuple[str, int], Job] = {}
+    """A job for every seed; what would be the same run in the same place runs once."""
+    jobs: dict[tuple[Path, str], Job] = {}
     for loaded in experiments:
         for seed in loaded.config.seed:
-            key = (config_hash(loaded.config), seed)
-            if key not in jobs:
-                taken = [job.place.folder for job in jobs.values()]
-                place = find_place(loaded.config, seed, False, taken)
-                jobs[key] = Job(_single(loaded, seed), place, strict, tuple(sys.argv))
+            key = _key(loaded.config, seed)
+            if key in jobs:
+                log.info("%s, seed %d: the same run as %s, sent once", loaded.path, seed, jobs[key].loaded.path)
+                continue
+            taken = [job.place.folder for job in jobs.values()]
+            place = find_place(loaded.config, seed, False, taken)
+            jobs[key] = Job(_single(loaded, seed), place, strict, tuple(sys.argv))
     return list(jobs.values())
+
+
+def _key(config: Config, seed: int) -> tuple[Path, str]:
+    """What makes a run another one: where its log goes, and what is computed."""
+    return Path(config.logs) / log_stem(config, seed), config_hash(config)
 
 
 def _single(loaded: Loaded, seed: int) -> Loaded:
@@ -267,8 +274,8 @@ def _meet() -> None:
 
 def _write_tables(experiments: Sequence[Loaded], jobs: Sequence[Job]) -> None:
     """Of each experiment of several seeds, all finished, the table that a run of all seeds leaves."""
-    places = {(config_hash(job.loaded.config), job.loaded.config.seed[0]): job.place for job in jobs}
+    places = {_key(job.loaded.config, job.loaded.config.seed[0]): job.place for job in jobs}
     for config in [loaded.config for loaded in experiments if len(loaded.config.seed) > 1]:
-        summaries = [places[config_hash(config), seed].finished() for seed in config.seed]
+        summaries = [places[_key(config, seed)].finished() for seed in config.seed]
         if all(summary is not None for summary in summaries):
             write_seeds(config, summaries)

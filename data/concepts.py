@@ -125,7 +125,7 @@ def _beside_parents(kept: Mapping[str, str], parent: Mapping[str, str]) -> dict[
     over = [above for name, above in parent.items() if above != name]
     _both(parent, [*over, *kept.values()], "parents are to be kept")
     every = dict(kept) | {name: name for name in over if name not in kept}
-    no_two_alike(every, "the names to keep")
+    no_two_alike(dict.fromkeys([*every, *every.values(), *over]), "the names to keep and the parents")
     return every
 
 

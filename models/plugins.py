@@ -9,6 +9,7 @@ from types import ModuleType
 
 from models import LEARNERS
 from models.learner import Learner
+from utils.config import Config, digest_of
 from utils.errors import ConfigError
 
 
@@ -33,6 +34,19 @@ def load_plugins(files: Sequence[str]) -> None:
             except ConfigError:
                 del sys.modules[name]
                 raise
+
+
+def check_unchanged(config: Config) -> None:
+    """See that plugins still hold what they held when a config was written; a run's own `config.json` says so.
+
+    Raises:
+        ConfigError: they do not: its figures would stand beside those of another method.
+    """
+    if config.plugins and config.plugins_digest != digest_of(config.plugins):
+        raise ConfigError(
+            f"key 'plugins': {', '.join(config.plugins)} changed since this config was written; run the experiment's "
+            "own file, which makes another run of it"
+        )
 
 
 def _execute(file: Path, module: ModuleType) -> None:

@@ -124,6 +124,7 @@ def test_odd_names_survive_from_the_index_to_the_tables(workplace, monkeypatch):
     assert "- session 1, level fine: two lines three\n" in page
     log = log_of(folder)
     assert all(re.match(r"\d{4}-\d\d-\d\d ", line) for line in log.splitlines())
+    assert lethe("report", folder) == 0
     assert "Class order: a/b\\c|d, quo\"te's; comma,, two lines three, 🙂 emoji, שלום مرحبا, " in log
 
 

@@ -1,9 +1,12 @@
 """Many runs side by side: which answer the same task, their figures over seeds, who leads by more than luck."""
 
+import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
 from utils.explain import shown
@@ -87,15 +90,19 @@ class Comparison:
         """What the task is judged by: Q-U where it asks to forget, else the average accuracy."""
         return "qu" if any(row.values("qu") for row in self.rows) else "accuracy_average"
 
+    def ranked(self, metric: str) -> list[tuple[float, Row]]:
+        """The rows that have a figure with its mean, the best first."""
+        stays = metric.startswith("forget_coarse") and self.levels == {"fine"}
+        known = [(row, list(row.values(metric).values())) for row in self.rows]
+        means = [(mean_std(values)[0], row) for row, values in known if values]
+        return sorted(means, key=lambda pair: pair[0], reverse=stays or not less_is_better(metric))
+
     def best(self, metric: str) -> list[Row]:
         """The rows whose mean is the best; several only where they are equal."""
         if metric.startswith("forget_coarse") and "hybrid" in self.levels:
             return []  # some parents are to go, others to stay
-        stays = metric.startswith("forget_coarse") and self.levels == {"fine"}
-        sign = -1 if less_is_better(metric) and not stays else 1
-        known = [(row, list(row.values(metric).values())) for row in self.rows]
-        means = [(sign * mean_std(values)[0], row) for row, values in known if values]
-        return [row for mean, row in means if mean == max(mean for mean, _ in means)]
+        means = self.ranked(metric)
+        return [row for mean, row in means if mean == means[0][0]]
 
     def lacking(self, row: Row) -> list[int]:
         """The seeds that others have and a row has not."""
@@ -140,7 +147,21 @@ def compare(runs: Iterable[Run], keys: Sequence[str]) -> list[Comparison]:
     tasks: dict[tuple, list[Run]] = {}
     for run in runs:
         tasks.setdefault(task(run.config), []).append(run)
-    return sorted((_compared(some, keys) for some in tasks.values()), key=lambda item: item.task)
+    found = [(asked, _compared(some, keys)) for asked, some in tasks.items()]
+    return sorted(_told_apart(found), key=lambda item: item.task)
+
+
+def _told_apart(found: Sequence[tuple[tuple, Comparison]]) -> list[Comparison]:
+    """Tasks that the same words describe get a part of their hash."""
+    times = Counter(item.task for _, item in found)
+    return [
+        replace(item, task=f"{item.task} (task {_digest(asked)})") if times[item.task] > 1 else item
+        for asked, item in found
+    ]
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:4]
 
 
 def _compared(runs: Sequence[Run], keys: Sequence[str]) -> Comparison:
@@ -186,7 +207,8 @@ def _label(config: Config, key: str) -> str:
         return stream_hash(config)
     value = resolved(config)[key]
     value = value[0] if key == "seed" else value
-    return value if isinstance(value, str) else shown(value)
+    text = value if isinstance(value, str) else shown(value)
+    return f"{text} #{_digest(value)}" if text.endswith("…") and text != value else text  # cut ones may begin alike
 
 
 def task(config: Config) -> tuple:
@@ -205,13 +227,16 @@ def _asked(request: Request) -> tuple:
 def _words(config: Config) -> str:
     """The task for people."""
     if config.num_tasks is not None:
-        stream = f"{config.num_tasks} requests to forget {config.per_forget_cls} classes"
+        hidden = f", {config.open_cls_num} of the rest without images" if config.open_cls_num else ""
+        stream = f"{config.num_tasks} requests to forget {config.per_forget_cls} classes{hidden}"
     elif config.sessions is None:
         stream = (
             "all at once" if config.increment is None else f"{config.init_cls} classes, then {config.increment} each"
         )
     else:
-        stream = ", ".join(dict.fromkeys(_request_words(request) for request in expand(config.sessions)))
+        words = groupby(_request_words(request) for request in expand(config.sessions))
+        counted = [(said, len(list(some))) for said, some in words]
+        stream = ", ".join(said if times == 1 else f"{times} × {said}" for said, times in counted)
     left_out = f", without {_class_words(config.exclude)}" if config.exclude else ""
     held_out = f", tested on {config.validation:g} of the training images" if config.validation else ""
     return f"{config.dataset}: {stream}{'' if config.shuffle else ', in the own order of the set'}{left_out}{held_out}"

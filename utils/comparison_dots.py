@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from utils.comparison import Comparison, Row, less_is_better
+from utils.comparison import Comparison, Row
 from utils.formats import Best
 from utils.html import Markup, element, name
 from utils.metrics import mean_std
@@ -17,10 +17,9 @@ def dots(found: Comparison, metric: str) -> Markup | None:
         found: the experiments on a task.
         metric: a figure of `summary.json`.
     """
-    known = [(row, list(row.values(metric).values())) for row in found.rows if row.values(metric)]
+    known = [(row, list(row.values(metric).values())) for _, row in found.ranked(metric)]
     if not known:
         return None
-    known.sort(key=lambda pair: mean_std(pair[1])[0], reverse=not less_is_better(metric))
     ends = scale([value for _, values in known for value in values])
     axis = element("div", *(element("span", f"{end:g}") for end in ends), class_="ends")
     head = element("div", element("div", class_="label"), axis, class_="row")

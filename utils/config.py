@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -268,8 +268,12 @@ def _fill_in_digest(values: dict[str, Any]) -> None:
     """What the plugins hold now; the config of a run says what they held then."""
     files = values.get("plugins")
     if isinstance(files, list) and files and "plugins_digest" not in values:
-        contents = b"\0".join(_content(file) for file in files)
-        values["plugins_digest"] = hashlib.sha256(contents).hexdigest()[:8]
+        values["plugins_digest"] = digest_of(files)
+
+
+def digest_of(files: Sequence[Any]) -> str:
+    """A hash of what some files hold; those that cannot be read count as empty."""
+    return hashlib.sha256(b"\0".join(map(_content, files))).hexdigest()[:8]
 
 
 def _content(file: Any) -> bytes:

@@ -97,9 +97,10 @@ def finished(folder: Path) -> dict | None:
 
 
 def _sessions(text: str) -> list[SessionResult]:
-    found = [SessionResult.from_json(json.loads(line)) for line in text.splitlines()]
-    if not found:
+    if not text:
         raise ValueError("it is empty")
+    # not splitlines(): a class's name may hold U+2028 and its like
+    found = [SessionResult.from_json(json.loads(line)) for line in text.removesuffix("\n").split("\n")]
     if any(row.fine is None for row in found):
         raise ValueError("a session has no accuracies")
     return found

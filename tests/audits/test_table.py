@@ -102,6 +102,11 @@ def test_figures_are_left_as_json_that_every_reader_takes(tmp_path):
     assert (content["audits"], content["verdicts"]) == (["accuracy"], {"ga": "erased"})
     assert (tmp_path / "audits.md").read_text() == "the page"
     assert has_audits(tmp_path, ["accuracy"]) and not has_audits(tmp_path, ["accuracy", "probe"])
+    leave(item, ["accuracy", "probe"], "two")
+    leave(item, ["probe"], "one of them")
+    assert (tmp_path / "audits.md").read_text() == "two" and has_audits(tmp_path, ["accuracy", "probe"])
+    leave(item, ["probe", "prompts"], "others")
+    assert (tmp_path / "audits.md").read_text() == "others"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "5", '{"figures": {}}', '{"audits": 5}'])

@@ -1,5 +1,6 @@
 """`main.py --launcher`: each run a job, finished ones passed over, cut ones gone on with, failed ones named."""
 
+import logging
 import os
 import re
 import sys
@@ -172,13 +173,16 @@ def test_more_gpus_than_there_are(monkeypatch):
         launch._gpu_sets(Options(gpus=8))
 
 
-def test_runs_of_one_name_stand_beside_each_other(workplace):
+def test_runs_of_one_name_stand_beside_each_other(workplace, caplog):
     settings = {"one": {}, "two": {"scale": 7.0, "device": "cuda:1"}, "again": {"about": "the first"}}
+    settings |= {"away": {"logs": "elsewhere"}, "called": {"prefix": "mine"}}
     files = [experiment(SIMPLE | given, f"{name}.json") for name, given in settings.items()]
-    jobs = launch._jobs([load_config(file) for file in files], False)
-    assert [job.loaded.path.name for job in jobs] == ["one.json", "two.json"]
-    assert len({job.place.folder for job in jobs}) == 2
-    assert [job.loaded.config.device for job in jobs] == ["cpu", "cuda"]
+    with caplog.at_level(logging.INFO, "lethe"):
+        jobs = launch._jobs([load_config(file) for file in files], False)
+    assert [job.loaded.path.name for job in jobs] == ["one.json", "two.json", "away.json", "called.json"]
+    assert len({job.place.folder for job in jobs}) == 4
+    assert [job.loaded.config.device for job in jobs[:2]] == ["cpu", "cuda"]
+    assert caplog.messages == ["again.json, seed 1993: the same run as one.json, sent once"]
 
 
 def test_a_pattern_finds_experiments_alone(workplace, capsys):

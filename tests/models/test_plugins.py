@@ -127,6 +127,7 @@ def test_runs_by_other_code_are_told_apart(refused):
     Path("my_method.py").write_text(MINE + "\n# changed\n")
     assert written == load_config(folder / "config.json").config
     assert "differing: plugins_digest" in refused("--config", "x.json", "--resume")
+    assert "my_method.py changed since this config was written" in refused("--config", folder / "config.json")
 
 
 def test_a_run_that_is_only_looked_at_executes_nothing(refused):

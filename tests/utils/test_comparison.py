@@ -16,7 +16,7 @@ AUDI, SEAT = (
 
 
 def run(seed=1, figures=None, place="x", **keys) -> Run:
-    stream = {} if keys.keys() & {"sessions", "init_cls"} else {"init_cls": 2, "increment": 1}
+    stream = {} if keys.keys() & {"sessions", "init_cls", "num_tasks"} else {"init_cls": 2, "increment": 1}
     return Run(Path(place), Config(**BASE | stream | keys, seed=(seed,)), figures)
 
 
@@ -72,9 +72,34 @@ def test_what_a_request_shows_is_no_other_task():
 def test_the_words_of_tasks():
     tasks = [{"sessions": [{"learn": 4, "repeat": 2}, SEAT], "shuffle": False}, {"init_cls": "all", "exclude": ["x"]}]
     assert [compare([run(**task)], ["model_name"])[0].task for task in tasks] == [
-        "toycars: learn 4 classes, forget Seat (coarse), in the own order of the set",
+        "toycars: 2 × learn 4 classes, forget Seat (coarse), in the own order of the set",
         "toycars: all at once, without x",
     ]
+
+
+def test_tasks_that_words_do_not_tell_apart_are_told_apart():
+    cars = [f"car {number}" for number in range(5)]
+    streams = [{"forget": {"classes": [*cars[:3], last]}} for last in cars[3:]]
+    found = compare([run(sessions=[stream]) for stream in streams], ["model_name"])
+    assert len({item.task for item in found}) == 2
+    assert all(item.task.startswith("toycars: forget car 0, car 1, car 2 … (4) (task ") for item in found)
+    few = {"num_tasks": 2, "per_forget_cls": 3, "num_of_first_cls": 6, "data_ratio": 0.5}
+    (some, every) = compare([run(**few), run(**few, open_cls_num=2)], ["model_name"])
+    assert every.task == f"{some.task}, 2 of the rest without images" and "(task" not in every.task
+
+
+def test_values_that_begin_alike_are_told_apart():
+    runs = [run(templates=[f"a photo of a {{}}, number {n}." for n in range(9)] + [last]) for last in ("{}", "a {}.")]
+    (found,) = compare(runs, ["model_name"])
+    assert len({row.labels["templates"] for row in found.rows}) == 2
+
+
+@pytest.mark.parametrize(("asked", "best"), [(AUDI, "8"), (SEAT, "64")])
+def test_parents_are_to_stay_where_their_classes_go(asked, best):
+    runs = [run(1, {"forget_coarse": figure}, sessions=[asked], ffn_num=n) for n, figure in ((64, 1.0), (8, 2.0))]
+    (found,) = compare(runs, ["ffn_num"])
+    assert [row.labels["ffn_num"] for row in found.best("forget_coarse")] == [best]
+    assert found.ranked("forget_coarse")[0] == ({"8": 2.0, "64": 1.0}[best], found.best("forget_coarse")[0])
 
 
 def test_the_best_is_the_least_where_less_is_better():
