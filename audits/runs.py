@@ -21,7 +21,7 @@ from data.sessions import Session
 from models.build import Built, build
 from models.learner import Learner
 from models.request_figures import parts
-from models.runs import reopen, restore, trained
+from models.runs import LOOKED_AT, reopen, restore, trained
 from utils.atomic import write_text
 from utils.comparison import task
 from utils.config import Config
@@ -198,7 +198,7 @@ def _drawn(config: Config, oracle: str | None) -> bool:
 
 def _instead(config: Config, device: torch.device, **changes: str) -> Built:
     """What the config names, with another learner."""
-    return build(config.model_copy(update=changes), config.seed[0], device)
+    return build(config.model_copy(update=LOOKED_AT | changes), config.seed[0], device)
 
 
 def _served(built: Built, seed: int) -> Learner:

@@ -1,8 +1,11 @@
 """Image–text models by name, as open_clip builds and loads them."""
 
+import json
+import logging
 import re
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import open_clip
@@ -21,7 +24,9 @@ TINY_ARCHITECTURE = {
     "vision_cfg": {"image_size": 64, "patch_size": 8, "width": 128, "layers": 4, "head_width": 32},
     "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 3},
 }
+CONFIG = "open_clip_config.json"
 LIT_TEXT = {"context_length": 32, "vocab_size": 49408, "width": 256, "heads": 4, "layers": 4}
+log = logging.getLogger("lethe")
 
 
 def build_clip(name: str, weights: str | None = None, img_size: int | None = None) -> ClipBackbone:
@@ -86,6 +91,34 @@ def _load_file(backbone: ClipBackbone, name: str, file: Path) -> None:
         open_clip.load_checkpoint(backbone.net, str(file))
     except (RuntimeError, KeyError) as error:
         raise WeightsError(f"{file}: does not fit {name} ({' '.join(str(error).split())[:200]})") from error
+    backbone.preprocess = _look_of(file, name, backbone.preprocess)
+
+
+def _look_of(file: Path, name: str, usual: Preprocess) -> Preprocess:
+    """How images have to look for the weights of a file: as the config beside it says, which hubs have, or as usual."""
+    beside = file.with_name(CONFIG)
+    if beside.is_file():
+        said = _preprocess_cfg(beside)
+        return replace(usual, **{key: said[key] for key in said.keys() & {"mean", "std", "interpolation"}})
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    others = [
+        tag for tag in tags if tuple(open_clip.get_pretrained_cfg(name, tag).get("mean", usual.mean)) != usual.mean
+    ]
+    if others:
+        log.warning(
+            "%s does not say how its images were normalised: taken for mean %s, but weights of '%s' such as '%s' have "
+            "another; put their %s beside the file",
+            file, ", ".join(f"{value:.3g}" for value in usual.mean), name, others[0], CONFIG,
+        )  # fmt: skip
+    return usual
+
+
+def _preprocess_cfg(file: Path) -> dict[str, object]:
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))["preprocess_cfg"]
+        return {key: tuple(map(float, value)) if key in ("mean", "std") else value for key, value in said.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{file}: does not say how images are to look ({error!r}); remove or mend it") from error
 
 
 def _check_names(name: str, weights: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import multiprocessing
 import os
 import threading
 from collections.abc import Iterable
@@ -17,7 +18,9 @@ from torch import Tensor
 
 from data.decode import BROKEN, decode, fault
 from utils.errors import DataError
+from utils.processes import own_part
 
+UNKNOWN = -1  # bytes left, before they are measured
 log = logging.getLogger("lethe")
 
 
@@ -87,13 +90,15 @@ class PixelFolder:
 
     Args:
         folder: made where it is missing.
-        limit_gb: this process writes no more than so much, in GB.
+        limit_gb: nothing is written that would make the folder larger, in GB. What stands there is measured before the
+            first image is written; of processes that begin together each takes its part of the rest.
 
     Source: ours.
     """
 
     def __init__(self, folder: Path, limit_gb: float):
-        self.folder, self.left = folder, int(limit_gb * 2**30)
+        self.folder, self.limit = folder, int(limit_gb * 2**30)
+        self._left = multiprocessing.Value("q", UNKNOWN)  # shared with the worker processes of every pass
 
     def read(self, file: Path, jpeg_side: int | None) -> Tensor:
         """The pixels of a file; if they are not there, decoded and put there where the limit leaves room.
@@ -106,7 +111,7 @@ class PixelFolder:
         with suppress(OSError, ValueError, EOFError):
             return torch.from_numpy(np.load(place))
         image = read_image(file, jpeg_side)
-        if image.nbytes <= self.left:
+        if self._reserved(image.nbytes):
             self._write(place, image)
         return image
 
@@ -117,9 +122,9 @@ class PixelFolder:
         return False
 
     def remove(self, file: Path) -> None:
-        """Let go of the pixels of a file, at every size and of every age, here and for all others."""
+        """Let go of the pixels of a file, at every size and of every age, half-written too, here and for all others."""
         stem = self._stem(file)
-        for place in stem.parent.glob(f"{stem.name}-*.npy"):
+        for place in stem.parent.glob(f"{stem.name}-*"):
             place.unlink(missing_ok=True)
 
     def _stem(self, file: Path) -> Path:
@@ -130,6 +135,17 @@ class PixelFolder:
     def _place(self, file: Path, jpeg_side: int | None) -> Path:
         stem, state = self._stem(file), file.stat()
         return stem.with_name(f"{stem.name}-{state.st_size:x}-{state.st_mtime_ns:x}-{jpeg_side or 'whole'}.npy")
+
+    def _reserved(self, size: int) -> bool:
+        """Whether there is room for so many bytes, which then are taken."""
+        if size > self.limit:
+            return False
+        with self._left.get_lock():
+            if self._left.value == UNKNOWN:
+                self._left.value = max(0, self.limit - _bytes_below(self.folder)) // own_part().count
+            room = size <= self._left.value
+            self._left.value -= size if room else 0
+        return room
 
     def _write(self, place: Path, image: Tensor) -> None:
         """Whole or not at all; a full disk ends the writing, not the run.
@@ -142,10 +158,20 @@ class PixelFolder:
             with part.open("wb") as opened:
                 np.save(opened, image.numpy())
             part.replace(place)
-            self.left -= image.nbytes
+        except FileNotFoundError:
+            pass  # another run forgets the image and has taken it away
         except OSError as error:
-            self.left = 0
+            self._left.value = 0
             log.warning("%s: cannot be written (%s); images are decoded every time", self.folder, error.strerror)
         finally:
             with suppress(OSError):
                 part.unlink()
+
+
+def _bytes_below(folder: Path) -> int:
+    """Of all files that stay while they are counted."""
+    total = 0
+    for place in folder.glob("*/*"):
+        with suppress(OSError):
+            total += place.stat().st_size
+    return total

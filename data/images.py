@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.pool import ThreadPool
 
@@ -22,6 +23,8 @@ log = logging.getLogger("lethe")
 
 PROBED = 8  # images that tell how large the others are
 SPARING = "'jpeg_side' decodes large photographs smaller, 'cache_dir' keeps them on disk"
+# a worker then has the images that are in memory without a copy; elsewhere than on Linux threads may not survive it
+FORK = "fork" if sys.platform == "linux" else None
 WORTH = 2**27  # decoded bytes of a pass from which on processes save more than it takes to start them
 
 
@@ -127,16 +130,19 @@ class ImageSet:
             self.drop_computed()
         return [item for item in items if item not in self._computed]
 
-    def drop_computed(self) -> None:
-        """Let go of all that was computed."""
-        self.drop(list(self._computed))
+    def drop_computed(self, keep: Iterable[int] = ()) -> None:
+        """Let go of all that was computed, but of some images."""
+        self.drop(self._computed.keys() - set(keep))
 
     def make_room(self, size: int) -> bool:
-        """Whether so many bytes can be kept, if need be in the place of decoded images."""
+        """Whether so many bytes can be kept, if need be in the place of decoded images, which then go."""
+        computed = sum(value.nbytes for value in self._computed.values())
+        if computed + size > self.limit:
+            return False
         if self.used + size > self.limit:
             self._cache.clear()
-            self.used = sum(value.nbytes for value in self._computed.values())
-        return self.used + size <= self.limit
+            self.used = computed
+        return True
 
     def keep(self, items: Sequence[int], values: Tensor, valid: Callable[[], bool]) -> None:
         """Take what was computed of images in the place of the decoded ones.
@@ -238,6 +244,7 @@ class ImageStream:
         # A generator of the loader's own: otherwise it draws its base seed from the global one.
         generator = torch.Generator().manual_seed(seed)
         options = {"num_workers": workers, "collate_fn": _collate, "generator": generator}
+        options |= {"multiprocessing_context": FORK} if workers else {}
         for loaded in DataLoader(dataset, batch_sampler=batches, **options):
             if isinstance(loaded, DataError):
                 raise loaded

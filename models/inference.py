@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from convs.model import LEVELS, Model, Output
-from data.decode import pixels
+from data.decode import BROKEN, fault, pixels
 from data.decoding import channels_first, read_image
 from data.manager import DataManager
 from data.sessions import ClassOrder
@@ -168,5 +168,8 @@ def _forgotten(manager: DataManager) -> dict[str, frozenset[str]]:
 def _opened(image: Picture, jpeg_side: int | None) -> Tensor:
     """A picture from memory or from a file, uint8 [3, H, W]."""
     if isinstance(image, Image.Image):
-        return channels_first(pixels(image))
+        try:
+            return channels_first(pixels(image))
+        except BROKEN as error:
+            raise DataError(f"the picture {fault(error)}") from error
     return read_image(Path(image), jpeg_side)

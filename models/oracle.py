@@ -89,6 +89,7 @@ class OracleLearner(Learner):
     def _take_over(self) -> None:
         self.model.backbone.load_state_dict(self.oracle.state_dict())
         self.model.backbone.trained_heads = self.oracle.trained_heads
+        self.model.backbone.preprocess = self.oracle.preprocess
 
 
 def _built(backbone: Backbone, weights: str) -> Backbone:

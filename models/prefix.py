@@ -8,7 +8,7 @@ from torch import Tensor
 from convs.backbone import Backbone
 from convs.model import Model
 from data.general import GeneralSet
-from data.images import ImageStream
+from data.images import ImageSet, ImageStream
 from data.sessions import Session
 from utils.loop import Batch, Stream
 from utils.passes import gather
@@ -31,6 +31,7 @@ def compute_prefix(model: Model, session: Session, general: Sequence[GeneralSet]
     Source: ours.
     """
     backbone, state = model.backbone, model.backbone.prefix_state()
+    _let_go(session, general)
     if state is None:
         return
 
@@ -44,6 +45,22 @@ def compute_prefix(model: Model, session: Session, general: Sequence[GeneralSet]
         log.info("%s: computed once for %d images, %.1f MB", part, images, size / 2**20)
     if left:
         log.info("%s: computed every time for %d images, for which 'cache_gb' leaves no room", part, left)
+
+
+def _let_go(session: Session, general: Sequence[GeneralSet]) -> None:
+    """Keep of earlier sessions no more than a run would compute that was resumed here: figures are to be the same.
+
+    Of test images that is what is tested again, whole classes; others are shown in groups that no resumed run knows.
+    """
+    tested = [session.stream("test"), *(item.stream for item in general)]
+    every = [*map(session.stream, session.streams), *tested]
+    streams = [stream for stream in every if isinstance(stream, ImageStream)]
+    for images in {id(stream.images): stream.images for stream in streams}.values():
+        images.drop_computed(keep=[item for stream in tested if _of(stream, images) for item in stream.items.tolist()])
+
+
+def _of(stream: Stream, images: ImageSet) -> bool:
+    return isinstance(stream, ImageStream) and stream.images is images
 
 
 def _unchanging(session: Session, general: Sequence[GeneralSet]) -> Iterable[list[Stream]]:
@@ -78,10 +95,18 @@ def _computed(backbone: Backbone, stream: ImageStream, valid: Callable[[], bool]
     size = len(lacking) * _tokens(backbone, stream.pixels(lacking[:1])).nbytes
     if not images.make_room(size):
         return None
-    for start in range(0, len(lacking), AT_A_TIME):
-        some = lacking[start : start + AT_A_TIME]
+    for some in _groups(images, lacking):
         images.keep(some, _tokens(backbone, stream.pixels(some)), valid)
     return len(lacking), size
+
+
+def _groups(images: ImageSet, items: Sequence[int]) -> Iterable[list[int]]:
+    """Images by their classes, so that batches are the same whichever other classes are there already."""
+    by_class: dict[int, list[int]] = {}
+    for item, label in zip(items, images.labels["fine"][list(items)].tolist(), strict=True):
+        by_class.setdefault(label, []).append(item)
+    for group in by_class.values():
+        yield from (group[start : start + AT_A_TIME] for start in range(0, len(group), AT_A_TIME))
 
 
 def _tokens(backbone: Backbone, stream: Stream) -> Tensor:

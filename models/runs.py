@@ -13,6 +13,9 @@ from utils.config import Config, config_hash
 from utils.errors import CheckpointError, ConfigError
 from utils.run_folder import config_of
 
+# a run's folder of decoded images is read and not written: a purge has taken out what an audit looks at again
+LOOKED_AT = {"cache_dir_gb": 0.0}
+
 
 def reopen(folder: Path, device: torch.device, *, images: bool = True, **changes: object) -> tuple[Config, Built]:
     """A run's config, and what it names as it was before the first session.
@@ -32,7 +35,7 @@ def reopen(folder: Path, device: torch.device, *, images: bool = True, **changes
             f"{folder}: '{config.model_name}' comes from a plugin, and no command executes one; from Python, call "
             "models.plugins.load_plugins first"
         )
-    return config, build(config.model_copy(update=changes), config.seed[0], device, images=images)
+    return config, build(config.model_copy(update=LOOKED_AT | changes), config.seed[0], device, images=images)
 
 
 def names_of(order: ClassOrder) -> dict[str, list[str]]:

@@ -9,6 +9,8 @@ import pytest
 import audits.runs
 import trainer
 from audits import relearning
+from data.decoding import PixelFolder
+from data.registry import find_set
 from tests.audits.test_table import cells
 from tests.forgetting import FORGET, MEADOW, MIXED
 from tests.support import at_work, experiment, lethe, only_run, without
@@ -123,6 +125,16 @@ def test_a_run_ends_with_its_audits_once(workplace, monkeypatch):
     assert "prompt_misspelt" in (folder / "audits.md").read_text()
     monkeypatch.setattr(audits.runs.Auditor, "audit", lambda *_: pytest.fail("audited again"))
     assert lethe("--config", config, "--resume") == 0
+
+
+def test_an_audit_puts_nothing_into_the_folder_of_decoded_images(workplace):
+    asked = {"cache_dir": "pixels", "cache_gb": 0, "audit": ["accuracy"], "model_name": "head_only"}
+    assert lethe("--config", experiment(FORGET | asked)) == 0
+    toymini = find_set("toymini", Path("data/sets"))
+    files = [toymini.file("train", at) for at, record in enumerate(toymini.splits["train"]) if record.fine == MEADOW]
+    folder = PixelFolder(Path("pixels"), 1.0)
+    assert figures_of(only_run())["original"]["forget"] > 0 and list(Path("pixels").glob("*/*.npy"))
+    assert not any(folder.holds(file, None) for file in files)
 
 
 def test_a_run_that_was_cut_before_its_audits_is_audited_when_it_is_resumed(workplace):

@@ -7,6 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from convs import clip_models
+from convs.backbone import Preprocess
 from convs.clip_models import build_clip
 from utils.errors import WeightsError
 
@@ -153,6 +155,28 @@ def test_local_weights(tmp_path, batch, suffix):
     loaded = build_clip("nano", str(file)).eval()
     assert torch.equal(loaded(batch), source(batch))
     assert torch.equal(loaded.encode_text(["a cat"]), source.encode_text(["a cat"]))
+
+
+def test_a_file_says_how_its_images_looked_by_the_config_beside_it(tmp_path, caplog):
+    file = tmp_path / "mine.pt"
+    torch.save(build_clip("nano", "random").net.state_dict(), file)
+    usual = build_clip("nano", str(file)).preprocess
+    assert usual.mean == open_clip.OPENAI_DATASET_MEAN and "normalised" not in caplog.text  # it has no others
+    cfg = {"mean": [0.5, 0.5, 0.4], "std": [0.25, 0.5, 0.5], "interpolation": "bilinear", "resize_mode": "squash"}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": {}, "preprocess_cfg": cfg}))
+    told = build_clip("nano", str(file)).preprocess
+    assert (told.mean, told.std, told.interpolation) == ((0.5, 0.5, 0.4), (0.25, 0.5, 0.5), "bilinear")
+    assert (told.size, told.crop_pct) == (usual.size, usual.crop_pct)
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    with pytest.raises(WeightsError, match=r"open_clip_config\.json: does not say how images are to look"):
+        build_clip("nano", str(file))
+
+
+def test_weights_that_may_have_looked_otherwise_are_told_of(tmp_path, caplog):
+    usual = Preprocess(224, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+    assert clip_models._look_of(tmp_path / "a.pt", "ViT-B-32", usual) is usual and not caplog.records
+    assert clip_models._look_of(tmp_path / "a.pt", "ViT-L-14", usual) is usual
+    assert "taken for mean 0.481, 0.458, 0.408, but weights of 'ViT-L-14' such as 'laion2b_s32b_b82k'" in caplog.text
 
 
 def test_a_file_of_another_architecture_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 """The face transformer: the published forward written out plainly, its checkpoints, and what is refused."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from convs.adapter import inject_adapters
+from convs.backbone import Preprocess
 from convs.face import SHAPES, Shape, build_face
 from convs.factory import build_backbone
 from convs.lora import ffn_layers, inject_lora
@@ -240,6 +242,10 @@ def test_a_file_of_the_pretrain_learner_loads_back(tmp_path):
     assert torch.equal(loaded(batch), source(batch))
     assert loaded.trained_heads["fine"].names == ("a", "b") and torch.equal(loaded.trained_heads["fine"].rows, rows)
     assert loaded.preprocess.mean == (0.5,) * 3
+    look = {"mean": [0.0] * 3, "std": [1.0] * 3, "crop_pct": 0.5, "interpolation": "bicubic"}
+    write_tensors(tmp_path / "raw.safetensors", tensors, {"preprocess": json.dumps(look)})
+    told = build_face("face_vit_small", str(tmp_path / "raw.safetensors")).preprocess
+    assert told == Preprocess(loaded.preprocess.size, (0.0,) * 3, (1.0,) * 3, 0.5, "bicubic")
     with pytest.raises(WeightsError, match="does not fit"):
         build_face("face_narrow", str(tmp_path / "face.safetensors"))
 

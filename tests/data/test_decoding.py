@@ -99,14 +99,30 @@ def test_a_file_that_was_changed_or_cut_is_decoded_anew(draw_set, tmp_path, deco
     assert len(decoded) == 3
 
 
-def test_a_process_writes_no_more_than_its_limit(pets, tmp_path, decoded):
-    files = [pets.file("train", position) for position in range(4)]
-    folder = PixelFolder(tmp_path / "pixels", 2.5 * SIZE / 2**30)
+HEAD = 128  # bytes of a .npy before the pixels
+
+
+def test_a_folder_grows_no_larger_than_its_limit(pets, tmp_path, decoded):
+    files, limit = [pets.file("train", position) for position in range(5)], (2.5 * SIZE + 2 * HEAD) / 2**30
+    folder = PixelFolder(tmp_path / "pixels", limit)
     for _ in range(2):
-        for file in files:
+        for file in files[:4]:
             folder.read(file, None)
-    assert decoded == files + files[2:]
-    assert [folder.holds(file, None) for file in files] == [True, True, False, False]
+    assert decoded == files[:4] + files[2:4]
+    for each in (PixelFolder(tmp_path / "pixels", limit), PixelFolder(tmp_path / "pixels", 0.0)):
+        each.read(files[4], None)  # what stands there counts, too
+    assert [folder.holds(file, None) for file in files] == [True, True, False, False, False]
+    PixelFolder(tmp_path / "pixels", limit + SIZE / 2**30).read(files[4], None)
+    assert folder.holds(files[4], None)
+
+
+def test_workers_of_all_passes_share_the_limit(pets, tmp_path, monkeypatch):
+    monkeypatch.setattr("data.images.WORTH", 0)
+    decoding = Decoding(0.0, PixelFolder(tmp_path / "pixels", 6.5 * SIZE / 2**30))
+    images = ImageSet(pets, "train", range(20), {"fine": torch.arange(20)}, decoding)
+    for _ in range(3):
+        list(ImageStream(images, range(20), plain_transform(8, "bilinear", 1.0), False, 2).batches(4, 0))
+    assert len(list((tmp_path / "pixels").glob("*/*"))) == 6
 
 
 def test_a_folder_that_cannot_be_written_is_said_once_and_images_come(pets, tmp_path, caplog):
@@ -140,7 +156,9 @@ def test_a_purge_takes_every_size_and_age_of_an_image_and_no_other(tmp_path):
         for side in (None, 224):
             folder.read(file, side)
     folder.read(photograph(files[0], width=1300), None)
-    assert len(list((tmp_path / "pixels").glob("*/*"))) == 5
+    (cut,) = {place.with_name(f"{place.stem}-7-8.part") for place in [folder._place(files[0], None)]}
+    cut.write_bytes(b"of a process that was killed")
+    assert len(list((tmp_path / "pixels").glob("*/*"))) == 6
     folder.remove(files[0])
     folder.remove(tmp_path / "never there.jpg")
     assert len(list((tmp_path / "pixels").glob("*/*"))) == 2

@@ -131,6 +131,8 @@ def test_mistakes(at_mixed, tmp_path):
     (tmp_path / "torn.png").write_bytes(b"\x89PNG")
     with pytest.raises(DataError, match="truncated or not an image"):
         run.predict(tmp_path / "torn.png")
+    with pytest.raises(DataError, match=r"the picture is truncated or not an image \(its pixels are numbers of mode F"):
+        run.predict(Image.new("F", (8, 8)))
 
 
 def test_a_run_under_way_is_refused(at_mixed):

@@ -135,6 +135,27 @@ def test_exemplars_and_retained_images_are_of_one_kind(knowing_one):
     assert first_image(session, "test").shape == (1, 65, 128)
 
 
+@pytest.mark.parametrize(("room", "computed"), [(2000, True), (15, True), (5, False)])
+def test_a_session_computes_the_same_whatever_came_before(toymini, room, computed):
+    """The six exemplars of the second request have room, if what the first one showed is not in their way."""
+    requests = forget("Ostara Meadow", exemplars=1, retain={"few": 2}), forget("Veltro Arrow", exemplars=6)
+    found = []
+    for begun in (0, 1):
+        model = shipped("tiny_clip")
+        model.backbone.requires_grad_(False)
+        model.backbone.tune_blocks = 1
+        first, second = cut(toymini, *requests).sessions()
+        first.stream("plain").images.limit = room * 65 * 128 * 4
+        for session in (first, second)[begun:]:
+            compute_prefix(model, session, ())
+            found.append([next(session.stream(name).batches(64, 0))["image"] for name in ("plain", "test")])
+            session.purge()
+    before, whole, resumed = found
+    assert len(before[0]) == 1 and [len(images) for images in whole] == [6, len(before[1])]
+    assert [images.dim() == 3 for images in whole] == [computed, True]
+    assert all(map(torch.equal, whole, resumed))
+
+
 def test_a_tower_that_learns_is_left_alone(knowing_one):
     model, session = knowing_one
     model.backbone.blocks[1].ln_1.weight.requires_grad_(True)
