@@ -17,7 +17,7 @@ from models.build import build
 from models.evaluation import TOP, Scores, evaluate
 from models.prefix import compute_prefix
 from models.request_figures import Examined, Judge, examine
-from models.runs import names_of, restore
+from models.runs import images_of, names_of, restore
 from models.verification import similarities
 from utils import group_plots, plots, request_plots, results, tables
 from utils.album import album_name, album_text
@@ -123,6 +123,7 @@ class Run:
         built = build(config, seed, device)
         self.sessions, self.learner, self.general = built.sessions, built.learner, built.general
         self.pairs = built.pairs
+        self.images = images_of(built.manager) if built.learner.keeps_images else None
         self.checkpoint = RunCheckpoint(place.checkpoint, config_hash(config))
         self.results = results.RunResults()
         self.examined: Examined | None = None  # what the model of the last session answered
@@ -176,7 +177,7 @@ class Run:
         saved = self.checkpoint.load_session()
         if saved is None:
             return 0
-        restore(self.learner, saved, self.sessions[0].order, self.checkpoint.folder)
+        restore(self.learner, saved, self.sessions[0].order, self.checkpoint.folder, self.images)
         self.results.sessions = [results.SessionResult.from_json(row) for row in saved.notes["results"]]
         self.seconds_before, self.told = saved.notes["seconds"], saved.notes.get("told", 0)
         return len(self.results.sessions)
@@ -228,6 +229,7 @@ class Run:
         self._tell(session, of_session(self.results.sessions[-1]))
         rows = [row.to_json() for row in self.results.sessions]
         notes = {"results": rows, "seconds": self._seconds(), "told": self.told, "names": names_of(session.order)}
+        notes |= {"images": self.images} if self.images else {}
         self.checkpoint.save_session(self.learner.state_dict(), notes)
         if session.kind == "forget":
             self._purge(session)

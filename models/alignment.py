@@ -64,9 +64,9 @@ class AlignedLearner(Learner):
         return Phase("align", self.model, {"drawn": stream}, loss, parameters, self._alignment(), None, held)
 
     def _drawn(self, statistics: Mapping[int, ClassStatistics], now: int) -> DrawnStream:
-        """Features drawn from classes, the mean of an older one scaled down; `now` counts learn sessions from 0."""
+        """Features drawn from classes around their scaled means; `now` counts learn sessions from 0."""
         classes = list(statistics.values())
-        scales = [0.9 + 0.1 * (item.session + 1) / (now + 1) for item in classes]
+        scales = [self._scale(item.session, now) for item in classes]
         labels = torch.tensor(list(statistics)).repeat_interleave(self.ca_samples)
         parents = torch.tensor([item.parent for item in classes]).repeat_interleave(self.ca_samples)
         room = room_for(classes, self.ca_samples)  # of all passes; finding fresh memory takes a fifth of one
@@ -76,6 +76,10 @@ class AlignedLearner(Learner):
             return {"feature": features, "fine": labels, "coarse": parents}
 
         return DrawnStream(sample, len(labels))
+
+    def _scale(self, learned: int, now: int) -> float:
+        """What the mean of a class is multiplied by: the longer ago it was learned, the further features have moved."""
+        return 0.9 + 0.1 * (learned + 1) / (now + 1)
 
     def _alignment(self) -> Recipe:
         return replace(self.later, epochs=self.ca_epochs, batch_size=self.ca_samples, warmup_steps=0)

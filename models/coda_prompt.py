@@ -33,6 +33,19 @@ class Components(nn.Module):
         self.layers, self.length, self.sizes = layers, length, (dim, dim, length * width)
         self.keys, self.attention, self.prompts = nn.ParameterList(), nn.ParameterList(), nn.ParameterList()
 
+    def check_room(self, count: int) -> None:
+        """See that so many more components can be orthogonal to those there are.
+
+        Raises:
+            ConfigError: they cannot.
+        """
+        every, room = count + sum(part.shape[1] for part in self.keys), min(self.sizes)
+        if every > room:
+            raise ConfigError(
+                f"key 'prompt_param': {every} components cannot be orthogonal in {room} dimensions; ask for fewer, or "
+                "for fewer sessions, each of which has one at least"
+            )
+
     def open(self, count: int, device: torch.device) -> list[nn.Parameter]:
         """Append components orthogonal to all before them, which are returned."""
         fresh = []
@@ -84,30 +97,25 @@ class CodaPromptLearner(PromptLearner):
         tower, (self.count, length, self.weight) = self.model.backbone, prompt_param
         layers = chosen_blocks("e_prompt_layer_idx", e_prompt_layer_idx, LAYERS, len(tower.blocks))
         slots = PrefixSlots(tower, layers)
-        _check(self.count, length, slots.width, tower.dim)
-        self.prompt(slots, Components(layers, length, slots.width, tower.dim))
+        if length % 2:
+            raise ConfigError(
+                f"key 'prompt_param': the length {length} is odd; half of a prompt is for keys and half for values"
+            )
+        components = Components(layers, length, slots.width, tower.dim)
+        components.check_room(self.count)
+        self.prompt(slots, components)
 
     def opened(self, session: Session) -> Iterable[nn.Parameter]:
         """Components for the session's share of all classes, one at least."""
         before, classes = len(self.model.head("fine")), len(session.order.fine)
         ends = [self.count * number // classes for number in (before, before + len(session.classes))]
-        return self.prompts.open(max(1, ends[1] - ends[0]), self.model.device)
+        fresh = max(1, ends[1] - ends[0])
+        self.prompts.check_room(fresh)
+        return self.prompts.open(fresh, self.model.device)
 
     def asked(self, query: Tensor) -> tuple[dict[int, Tensor], dict[str, Tensor]]:
         """All components, held orthogonal."""
         return self.prompts(query), {"overlap": self.weight * self.prompts.overlap()} if self.weight else {}
-
-
-def _check(count: int, length: int, width: int, dim: int) -> None:
-    if length % 2:
-        raise ConfigError(
-            f"key 'prompt_param': the length {length} is odd; half of a prompt is for keys and half for values"
-        )
-    if count > min(dim, length * width):
-        raise ConfigError(
-            f"key 'prompt_param': {count} components cannot be orthogonal in {min(dim, length * width)} dimensions; "
-            "ask for fewer"
-        )
 
 
 def joined(parts: Iterable[Tensor]) -> Tensor:

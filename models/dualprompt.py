@@ -35,9 +35,10 @@ class DualPrompts(nn.Module):
         self.experts, self.keys = nn.ParameterList(), nn.ParameterList()
 
     def open(self) -> list[nn.Parameter]:
-        """Append an E-Prompt and its key, which are returned."""
+        """Append an E-Prompt, which begins as the last one, and its key; both are returned."""
         device = self.general.device
-        self.experts.append(uniform(len(self.layers[1]), 2, self.length, self.width).to(device))
+        fresh = uniform(len(self.layers[1]), 2, self.length, self.width).to(device)
+        self.experts.append(nn.Parameter(self.experts[-1].detach().clone()) if len(self.experts) else fresh)
         self.keys.append(uniform(self.dim).to(device))
         return [self.experts[-1], self.keys[-1]]
 
@@ -68,7 +69,8 @@ class DualPromptLearner(PromptLearner):
         ConfigError: a block is not there.
 
     Source: Wang et al., Complementary Prompting for Rehearsal-free Continual Learning, ECCV 2022, section 4.
-    PILOT's files have L_e = 5 and λ = 0.1, and its code draws the E-Prompts of ten tasks in advance.
+    That an E-Prompt begins as the last one is of its code. PILOT's files have L_e = 5 and λ = 0.1; its code draws the
+    E-Prompts of ten tasks in advance.
     """
 
     def __init__(

@@ -27,6 +27,7 @@ class EaseLearner(Learner):
         context, options: see `Learner`.
         ffn_num, adapter_scale, adapter_dropout: of the adapters.
         subspace_weight: α of the spaces that are not a class's own.
+        published_subspace_weight: whether α is divided by the number of these spaces.
 
     Attributes:
         prototypes: class means in the space of every session, [C, T, D]. Those in spaces of later sessions than the
@@ -34,8 +35,8 @@ class EaseLearner(Learner):
         born: the session of every class, [C].
 
     Source: Zhou et al., Expandable Subspace Ensemble for Pre-Trained Model-Based Class-Incremental Learning, CVPR 2024,
-    section 4. PILOT's code divides α by the number of the other spaces, and guesses anew every session from all classes
-    learned since a space came.
+    section 4. The division of α is of PILOT's code, which also guesses anew in every session, from all classes learned
+    since a space came.
     """
 
     needs_images: ClassVar[bool] = True
@@ -47,10 +48,12 @@ class EaseLearner(Learner):
         adapter_scale: float = 0.1,
         adapter_dropout: float = 0.1,
         subspace_weight: float = 0.1,
+        published_subspace_weight: bool = False,
         **options,
     ):
         super().__init__(*context, **options)
-        self.adapters, self.alpha = (ffn_num, adapter_scale, adapter_dropout), subspace_weight
+        self.adapters = (ffn_num, adapter_scale, adapter_dropout)
+        self.alpha, self.divided = subspace_weight, published_subspace_weight
         self.pretrained = self.model.backbone
         freeze(self.pretrained)
         self.towers: list[Backbone] = []
@@ -85,8 +88,9 @@ class EaseLearner(Learner):
         """[B, 3, size, size] → features of all spaces, and their cosines to the prototypes, the own space's in full."""
         features = self.model.backbone(images)
         spaces = features.chunk(len(self.towers), dim=1)  # no length of the batch: an export serves any
+        alpha = self.alpha / max(1, len(spaces) - 1) if self.divided else self.alpha
         logits = sum(
-            torch.where(self.born == number, 1.0, self.alpha) * cosines(space, self.prototypes[:, number])
+            torch.where(self.born == number, 1.0, alpha) * cosines(space, self.prototypes[:, number])
             for number, space in enumerate(spaces)
         )
         return Output(features, {"fine": self.model.scale * logits})

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from data.sessions import Session
-from models.learner import Learner, new_classes_ce
+from models.learner import Learner, grow_parents, new_classes_ce
 from utils.loop import Batch, Phase
 
 
@@ -20,11 +20,13 @@ class FinetuneLearner(Learner):
 
     def phases(self, session: Session) -> Iterator[Phase]:
         """One phase on the session's own images."""
-        self.model.grow("fine", [session.order.fine[label] for label in session.classes])
+        rows = self.model.grow("fine", [session.order.fine[label] for label in session.classes])
+        grow_parents(self.model, session)
 
         def loss(batches: dict[str, Batch]) -> dict[str, Tensor]:
             batch = batches["train"]
             return {"ce": new_classes_ce(self.model(batch["image"]).logits["fine"], batch["fine"], session)}
 
         streams = {"train": session.stream("train")}
-        yield Phase("finetune", self.model, streams, loss, self.model.parameters(), self.recipe(session))
+        moving = [*self.model.backbone.parameters(), rows]  # no old rows, which Adam would decay by whole steps
+        yield Phase("finetune", self.model, streams, loss, moving, self.recipe(session))

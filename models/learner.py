@@ -128,6 +128,17 @@ def open_rows(model: Model, session: Session) -> tuple[list[Parameter], Held | N
     return [parameter for parameter, mask in rows if mask.any()], Held(rows) if again else None
 
 
+def grow_parents(model: Model, session: Session) -> None:
+    """Coarse rows for the parents that a learn session brings, where the model has coarse rows of classes it knew.
+
+    They are what its weights say of the names (worded by a text tower, else drawn) and are not trained.
+    """
+    head, order = model.head("coarse"), session.order
+    if order.two_levels and len(head):
+        fresh = [label for label in order.coarse_of(session.classes) if label >= len(head)]
+        model.grow("coarse", [order.coarse[label] for label in fresh])
+
+
 def new_classes_ce(logits: Tensor, labels: Tensor, session: Session) -> Tensor:
     """Cross-entropy over the columns of the session's classes alone, the mean over the batch.
 

@@ -94,6 +94,10 @@ class MosLearner(AlignedLearner):
         merge = merging(self.groups[-1], self.groups[:-1], self.momentum) if len(self.groups) > 1 else None
         return Phase("adapt", self.model, streams, loss, params, self.recipe(session), after_step=merge)
 
+    def _scale(self, learned: int, now: int) -> float:
+        """Adapters of past tasks stay, and with them their classes' features."""
+        return 1.0
+
     def predict(self, images: Tensor) -> Output:
         """[B, 3, size, size] → features of the adapters that were found, and log-probabilities."""
         views = self.model.backbone.views(images)  # [B, 1 + T, D]

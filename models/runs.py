@@ -1,9 +1,11 @@
 """A run's folder, taken up again by those who did not train it."""
 
+import hashlib
 from pathlib import Path
 
 import torch
 
+from data.manager import DataManager
 from data.sessions import ClassOrder
 from models import LEARNERS
 from models.build import Built, build
@@ -43,7 +45,13 @@ def names_of(order: ClassOrder) -> dict[str, list[str]]:
     return {"fine": list(order.fine), "coarse": list(order.coarse)}
 
 
-def restore(learner: Learner, saved: Saved, order: ClassOrder, folder: Path) -> None:
+def images_of(manager: DataManager) -> str:
+    """A hash of the training images in their order, by whose numbers a learner may know some."""
+    paths = "\0".join(record.path for record in manager.indexed.splits["train"])
+    return hashlib.sha256(paths.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def restore(learner: Learner, saved: Saved, order: ClassOrder, folder: Path, images: str | None = None) -> None:
     """Give a learner the state of a run.
 
     Args:
@@ -51,14 +59,21 @@ def restore(learner: Learner, saved: Saved, order: ClassOrder, folder: Path) -> 
         saved: the state; its rows belong to the names noted beside it.
         order: the names that the data set's index gives now.
         folder: where the state was found, for messages.
+        images: see `images_of`, of a learner that goes on with images it has kept; None: of one that does not.
 
     Raises:
-        CheckpointError: the index has other classes by now, or the state does not fit the model.
+        CheckpointError: the index has other classes by now, or other images of which some were kept; or the state does
+            not fit the model.
     """
     if saved.notes["names"] != names_of(order):
         raise CheckpointError(
             f"{folder}: the data set's index has other classes than when the run was trained; prepare it as it was, or "
             "start anew without --resume"
+        )
+    if images is not None and saved.notes["images"] != images:
+        raise CheckpointError(
+            f"{folder}: the data set's index has other training images than when the run kept some of them; prepare it "
+            "as it was, or start anew without --resume"
         )
     try:
         learner.load_state_dict(saved.tensors)

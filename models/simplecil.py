@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from convs.model import Model, freeze
 from data.sessions import Session
-from models.learner import Learner
+from models.learner import Learner, grow_parents
 from utils.gaussians import class_means
 from utils.loop import Phase, Recipe
 
@@ -27,4 +27,5 @@ class SimpleCilLearner(Learner):
         plain = session.stream("plain")
         means = class_means(self.features(plain), plain.labels("fine"), session.classes)
         self.model.head("fine").grow(means.to(self.model.device))
+        grow_parents(self.model, session)
         yield from ()

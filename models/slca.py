@@ -23,7 +23,8 @@ class SlcaLearner(AlignedLearner):
 
     Source: Zhang et al., SLCA: Slow Learner with Classifier Alignment, ICCV 2023, section 4. Its code divides by the
     mean of the norms that the logits have session by session, and its `ridge` is 1e-4; its rows are linear, here they
-    are cosine rows.
+    are cosine rows. It aligns for the test alone and begins every session with the rows as they were trained; here they
+    stay aligned.
     """
 
     needs_images: ClassVar[bool] = True

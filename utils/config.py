@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from utils.errors import ConfigError, nearest
 from utils.explain import explain, shown
 from utils.plain import Twin, no_twins, writable
-from utils.published import ALIASES, SHORTHANDS, UNUSED_KEYS
+from utils.published import ALIASES, IMPLIED, SHORTHANDS, UNUSED_KEYS
 from utils.requests import with_named_sets
 from utils.schema import (
     Config,
@@ -196,6 +196,9 @@ def _layer(raw: dict[str, Any], place: Any, folder: Path) -> _Layer:
         values[name] = value
         places[name] = places[key]
     _spread_shorthands(raw, values, places)
+    for key in IMPLIED.keys() & raw.keys():
+        values = IMPLIED[key] | values
+        places = dict.fromkeys(IMPLIED[key], places[key]) | places
     if values.get("sessions") is not None:
         values["sessions"] = with_named_sets(values["sessions"], folder, places["sessions"])
     if isinstance(values.get("plugins"), list):

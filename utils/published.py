@@ -17,6 +17,9 @@ ALIASES = {
     "scheduler": "schedule",
 }
 
+# a key of the published files → what else it says, where that is not given itself
+IMPLIED = {"alpha": {"published_subspace_weight": True}}
+
 # a key of the published files → the keys it stands for where they are not given themselves: PILOT's `tuned_epoch` is
 # the length of every training phase of a method; `epochs` and `lrate` are those of later sessions, of all if alone
 SHORTHANDS = {

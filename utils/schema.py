@@ -217,6 +217,9 @@ class Config(BaseModel):
         0.1, description="mos: how far a step takes adapters to the mean of those of earlier sessions"
     )
     subspace_weight: NotNegative = Field(0.1, description="ease: weight α of the spaces of other sessions")
+    published_subspace_weight: StrictBool = Field(
+        False, description="ease: α is divided by the number of other sessions, as in PILOT's code"
+    )
     ca_with_logit_norm: NotNegative | None = Field(
         0.1, description="slca: temperature of logits of unit length in the alignment; null or 0: logits as they are"
     )

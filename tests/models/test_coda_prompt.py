@@ -110,6 +110,13 @@ def test_only_blocks_that_are_asked_for(build, tiny_sessions):
     assert list(learner.prompts(torch.randn(1, 128))) == [2]
 
 
+def test_more_sessions_than_directions_are_refused(build, tiny_sessions):
+    learner, (session,) = build(128, 4, 0.1), tiny_sessions(5)
+    assert len(learner.opened(session)) == 3  # all 128 of K, A and P
+    with pytest.raises(ConfigError, match="256 components cannot be orthogonal in 128 dimensions"):
+        learner.opened(session)
+
+
 @pytest.mark.parametrize(
     ("param", "told"),
     [

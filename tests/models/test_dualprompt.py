@@ -70,6 +70,15 @@ def test_prefixes_of_past_tasks_stay_to_the_bit_and_the_shared_ones_move(build, 
     assert not torch.equal(learner.prompts.general, shared) and len(learner.prompts.experts) == 2
 
 
+def test_an_expert_begins_as_the_last_one_and_its_key_afresh(build):
+    prompts = build().prompts
+    first, key = prompts.open()
+    with torch.no_grad():
+        first.add_(1)
+    second, other = prompts.open()
+    assert torch.equal(second, first) and second is not first and not torch.equal(other, key)
+
+
 def test_shapes_and_the_papers_blocks_and_lengths(build):
     learner = build(prompt_length=None)
     expert, key = learner.prompts.open()

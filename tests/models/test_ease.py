@@ -85,5 +85,16 @@ def test_prototypes_and_logits(build, sessions, train):
             assert value == pytest.approx(20 * by_hand, abs=1e-3)
 
 
+def test_the_published_share_of_other_spaces(build, sessions, train):
+    learner, images = build(subspace_weight=0.3, published_subspace_weight=True), torch.rand(4, 3, 64, 64)
+    for session, share in zip(sessions, (0.3, 0.3, 0.15), strict=True):  # none, one and two others
+        train(learner, session)
+        with torch.no_grad():
+            found = learner.predict(images).logits["fine"]
+            learner.alpha, learner.divided = share, False
+            assert torch.equal(found, learner.predict(images).logits["fine"])
+        learner.alpha, learner.divided = 0.3, True
+
+
 def test_a_state_travels_and_the_next_session_is_the_same(build, sessions, train):
     assert len(assert_state_travels(build, train, sessions[:2], sessions[2]).towers) == 3

@@ -45,6 +45,16 @@ def test_the_loss_is_cross_entropy_over_the_new_columns(learner, tiny_sessions, 
     assert checked == [2]  # the later recipe
 
 
+def test_old_rows_do_not_decay(tiny_model, recipe, tiny_sessions, train):
+    """Adam would move them by a whole step an element, although no gradient reaches them."""
+    learner = FinetuneLearner(tiny_model(), recipe(), recipe(optimizer="adam", weight_decay=0.1))
+    first, second = tiny_sessions(2, 2)
+    train(learner, first)
+    before = learner.model.rows()["fine"].clone()
+    train(learner, second)
+    assert torch.equal(learner.model.rows()["fine"][:2], before)
+
+
 def test_a_clip_learns_with_its_image_tower(tiny_model, recipe, tiny_sessions, train):
     learner = FinetuneLearner(tiny_model("tiny_clip"), recipe(), recipe())
     moved = train(learner, tiny_sessions(2)[0])["finetune"]

@@ -1,5 +1,6 @@
 """What all learners share."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from models.finetune import FinetuneLearner
 from models.learner import open_rows, remap
+from tests.support import SIMPLE, experiment, lethe, only_run, without
 from utils.errors import DivergenceError
 
 
@@ -17,6 +19,17 @@ def test_labels_become_positions():
 def test_the_first_session_has_its_own_recipe(tiny_model, recipe, tiny_sessions):
     learner = FinetuneLearner(tiny_model(), recipe(epochs=5), recipe(epochs=2))
     assert [learner.recipe(session).epochs for session in tiny_sessions(1, 1, 1)] == [5, 2, 2]
+
+
+@pytest.mark.parametrize("name", ["finetune", "simplecil"])
+def test_a_new_parent_beside_known_ones_gets_its_row(workplace, name):
+    """A CLIP that knows classes has rows of their parents, and is tested at both levels."""
+    known, fresh = ["Veltro Arrow", "Veltro Harbor", "Veltro Comet"], ["Ostara Meadow", "Ostara Falcon"]
+    stream = {"known": known, "sessions": [{"learn": fresh}], "exclude": [], "init_epochs": 1}
+    config = SIMPLE | stream | {"model_name": name, "convnet_type": "tiny_clip"}
+    assert lethe("--config", experiment(without(config, "weights"))) == 0
+    found = json.loads((only_run() / "summary.json").read_text())
+    assert found["accuracy_last"] > 50 and found["coarse_accuracy_last"] > 50
 
 
 def test_all_weights_are_tunable_unless_frozen(tiny_model, recipe):

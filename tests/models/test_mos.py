@@ -1,5 +1,7 @@
 """MOS: adapters that are merged while they learn, and the answer of those that stay with what they say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -142,6 +144,19 @@ def test_adapters_hand_on_until_one_keeps_the_image_four_looks_at_most(build):
 
 def test_a_state_travels_and_the_next_session_is_the_same(build, sessions, train):
     assert len(assert_state_travels(build, train, sessions[:2], sessions[2]).groups) == 3
+
+
+def test_features_are_drawn_around_whole_means(build, sessions, train):
+    learner = build()
+    for session in sessions[:2]:
+        train(learner, session)
+    points = {
+        label: replace(item, factor=torch.zeros_like(item.factor), ridge=0.0)
+        for label, item in learner.statistics.items()
+    }
+    drawn = learner._drawn(points, 9).draw(torch.Generator())
+    expected = torch.stack([points[label].mean for label in drawn["fine"].tolist()])
+    torch.testing.assert_close(drawn["feature"], expected)
 
 
 def test_alignment_can_be_left_out(build, sessions, train):

@@ -35,6 +35,14 @@ def test_of_other_names_it_is_refused(other):
     assert not hasattr(learner, "state")
 
 
+def test_images_that_were_kept_must_be_the_same():
+    saved, learner = Saved({"w": torch.zeros(2)}, {"names": names_of(ORDER), "images": "1f"}), Listening()
+    with pytest.raises(CheckpointError, match="run: the data set's index has other training images than when the run"):
+        restore(learner, saved, ORDER, Path("run"), "2e")
+    restore(learner, saved, ORDER, Path("run"), "1f")
+    restore(learner, saved, ORDER, Path("run"))
+
+
 def test_what_does_not_fit_is_one_line():
     saved = Saved({"w": torch.zeros(3)}, {"names": names_of(ORDER)})
     with pytest.raises(CheckpointError, match="run: does not fit the model"):

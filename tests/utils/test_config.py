@@ -146,6 +146,14 @@ def test_published_pilot_mos_file(write):
     assert loaded.unused == ("ca_lr", "ensemble", "reg")
 
 
+def test_pilots_alpha_is_divided_as_there(write):
+    config = load_config(write({**MINIMAL, "model_name": "ease", "alpha": 0.2})).config
+    assert (config.subspace_weight, config.published_subspace_weight) == (0.2, True)
+    config = load_config(write({**MINIMAL, "alpha": 0.2, "published_subspace_weight": False})).config
+    assert (config.subspace_weight, config.published_subspace_weight) == (0.2, False)
+    assert not load_config(write({**MINIMAL, "subspace_weight": 0.2})).config.published_subspace_weight
+
+
 def test_half_a_token_is_refused(write):
     told = refused(write({**MINIMAL, "prompt_param": [100, 7.5, 0.1]}))
     assert "'prompt_param.1' = 7.5" in told
