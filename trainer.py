@@ -17,7 +17,7 @@ from models.build import build
 from models.evaluation import TOP, Scores, evaluate
 from models.prefix import compute_prefix
 from models.request_figures import Examined, Judge, examine
-from models.runs import images_of, names_of, restore
+from models.runs import images_of, look_of, names_of, restore
 from models.verification import similarities
 from utils import group_plots, plots, request_plots, results, tables
 from utils.album import album_name, album_text
@@ -229,7 +229,7 @@ class Run:
         self._tell(session, of_session(self.results.sessions[-1]))
         rows = [row.to_json() for row in self.results.sessions]
         notes = {"results": rows, "seconds": self._seconds(), "told": self.told, "names": names_of(session.order)}
-        notes |= {"images": self.images} if self.images else {}
+        notes |= {"look": look_of(self.learner)} | ({"images": self.images} if self.images else {})
         self.checkpoint.save_session(self.learner.state_dict(), notes)
         if session.kind == "forget":
             self._purge(session)

@@ -162,7 +162,7 @@ def check_stream(config: Config, where: str) -> None:
 def leave(found: AuditedRun, names: Sequence[str], table: str) -> None:
     """Write what was found into the run's folder: the page, and the figures; unknown or infinite ones are null.
 
-    Figures of more audits that are there stay: some asked for again do not take the others' place.
+    Where the figures of these audits and of more are there, they stay; else what is found replaces them.
     """
     if set(names) < _audits_in(found.folder):
         log.info("%s holds more audits and stays as it is", found.folder / AUDIT_FIGURES)

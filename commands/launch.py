@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from audits.runs import has_audits
 from commands import audit
-from models.plugins import load_plugins
+from models.plugins import check_unchanged, load_plugins
 from trainer import run_at, write_seeds
 from utils.config import Config, Loaded, config_hash, log_stem
 from utils.errors import ConfigError, LetheError, told
@@ -69,6 +69,7 @@ class Job:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus
         _meet()
         try:
+            check_unchanged(self.loaded.config)
             load_plugins(self.loaded.config.plugins)
             run_at(self.loaded, self.place, strict_device=self.strict)
             audit.follow(self.loaded.config, strict_device=self.strict)

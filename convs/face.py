@@ -186,7 +186,7 @@ def _names(file: Path) -> tuple[str, ...]:
     if not file.is_file():
         return ()
     try:
-        return tuple(line.strip() for line in file.read_text(encoding="utf-8").split("\n") if line.strip())
+        return tuple(line.strip() for line in file.read_text(encoding="utf-8-sig").split("\n") if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise WeightsError(f"{file}: cannot be read as text ({error})") from error
 

@@ -90,8 +90,8 @@ class PixelFolder:
 
     Args:
         folder: made where it is missing.
-        limit_gb: nothing is written that would make the folder larger, in GB. What stands there is measured before the
-            first image is written; of processes that begin together each takes its part of the rest.
+        limit_gb: of the folder, in GB. No more is written than is left of it before the first image is; each of the
+            processes that torchrun started takes its part of that; runs do not know of each other.
 
     Source: ours.
     """

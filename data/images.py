@@ -213,8 +213,10 @@ class ImageStream:
         """The labels of a level, in the un-shuffled order, [N]."""
         return self.images.labels[level][self.items]
 
-    def batches(self, size: int, seed: int, part: Part = WHOLE) -> Iterator[dict[str, Tensor]]:
+    def batches(self, size: int | Sequence[int], seed: int, part: Part = WHOLE) -> Iterator[dict[str, Tensor]]:
         """One pass, a part of each batch: {"image": [B, 3, size, size], "item": [B], level: [B] …}.
+
+        All batches may have their own size: those, in order, make up the stream.
 
         Where the transform is fixed and the set has computed values of all images, "image" holds these.
 

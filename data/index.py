@@ -107,13 +107,18 @@ def write_set(
 ) -> None:
     """Write the index of a data set; a root inside or beside the folder is kept relative to it.
 
-    What `set.json` says of classes already stays, where nothing else is said of the same ones now.
+    What `set.json` says of classes already stays, where nothing else is said of the same ones now, but for parents of
+    classes that had no image and have one.
 
     Raises:
         DataError: a `set.json` is there and cannot be read.
         WriteError: a file cannot be written.
     """
+    splits = {split: list(records) for split, records in splits.items()}
     about = _read_about(folder / "set.json") | {"root": _portable(root, folder)}
+    pictured = {record.fine for records in splits.values() for record in records}
+    if "names" in about:
+        about["names"] = {name: parent for name, parent in about["names"].items() if name not in pictured}
     for key, said in {"aliases": aliases, "names": names}.items():
         about |= {key: about.get(key, {}) | said} if said else {}
     for split, records in splits.items():

@@ -14,6 +14,7 @@ from utils.loop import Batch, Stream
 from utils.passes import gather
 
 AT_A_TIME = 512  # images whose tokens are in memory twice
+BATCH = 128  # images of a class that a tower sees together
 log = logging.getLogger("lethe")
 
 
@@ -92,28 +93,35 @@ def _computed(backbone: Backbone, stream: ImageStream, valid: Callable[[], bool]
     lacking = images.lacking(stream.items.tolist())
     if not lacking:
         return 0, 0
-    size = len(lacking) * _tokens(backbone, stream.pixels(lacking[:1])).nbytes
+    size = len(lacking) * _tokens(backbone, stream.pixels(lacking[:1]), [1]).nbytes
     if not images.make_room(size):
         return None
-    for some in _groups(images, lacking):
-        images.keep(some, _tokens(backbone, stream.pixels(some)), valid)
+    for chunk in _chunks(images, lacking):
+        some = [item for group in chunk for item in group]
+        images.keep(some, _tokens(backbone, stream.pixels(some), [len(group) for group in chunk]), valid)
     return len(lacking), size
 
 
-def _groups(images: ImageSet, items: Sequence[int]) -> Iterable[list[int]]:
-    """Images by their classes, so that batches are the same whichever other classes are there already."""
+def _chunks(images: ImageSet, items: Sequence[int]) -> Iterable[list[list[int]]]:
+    """Images in batches of one class, the same ones whichever other classes are there already; so many at a time."""
     by_class: dict[int, list[int]] = {}
     for item, label in zip(items, images.labels["fine"][list(items)].tolist(), strict=True):
         by_class.setdefault(label, []).append(item)
-    for group in by_class.values():
-        yield from (group[start : start + AT_A_TIME] for start in range(0, len(group), AT_A_TIME))
+    groups = [group[at : at + BATCH] for group in by_class.values() for at in range(0, len(group), BATCH)]
+    chunk: list[list[int]] = []
+    for group in groups:
+        if chunk and sum(map(len, chunk)) + len(group) > AT_A_TIME:
+            yield chunk
+            chunk = []
+        chunk.append(group)
+    yield chunk
 
 
-def _tokens(backbone: Backbone, stream: Stream) -> Tensor:
-    """[N, tokens, width], on the CPU."""
+def _tokens(backbone: Backbone, stream: Stream, sizes: Sequence[int]) -> Tensor:
+    """[N, tokens, width], on the CPU, in batches of such sizes."""
 
     def compute(batch: Batch) -> dict[str, Tensor]:
         return {"tokens": backbone.prefix(batch["image"])}
 
     device = next(backbone.parameters()).device
-    return gather(backbone, compute, stream, device=device, title="prefix")["tokens"]
+    return gather(backbone, compute, stream, device=device, batch_size=sizes, title="prefix")["tokens"]

@@ -51,6 +51,12 @@ def images_of(manager: DataManager) -> str:
     return hashlib.sha256(paths.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
+def look_of(learner: Learner) -> dict[str, object]:
+    """How images look to a learner's model: a config beside a file of weights may say so, and may come or go."""
+    look = learner.model.backbone.preprocess
+    return {"mean": list(look.mean), "std": list(look.std), "interpolation": look.interpolation}
+
+
 def restore(learner: Learner, saved: Saved, order: ClassOrder, folder: Path, images: str | None = None) -> None:
     """Give a learner the state of a run.
 
@@ -62,15 +68,15 @@ def restore(learner: Learner, saved: Saved, order: ClassOrder, folder: Path, ima
         images: see `images_of`, of a learner that goes on with images it has kept; None: of one that does not.
 
     Raises:
-        CheckpointError: the index has other classes by now, or other images of which some were kept; or the state does
-            not fit the model.
+        CheckpointError: the index has other classes by now, or other images of which some were kept; the state does
+            not fit the model, or images look otherwise to it than they did.
     """
     if saved.notes["names"] != names_of(order):
         raise CheckpointError(
             f"{folder}: the data set's index has other classes than when the run was trained; prepare it as it was, or "
             "start anew without --resume"
         )
-    if images is not None and saved.notes["images"] != images:
+    if images is not None and saved.notes.get("images", images) != images:
         raise CheckpointError(
             f"{folder}: the data set's index has other training images than when the run kept some of them; prepare it "
             "as it was, or start anew without --resume"
@@ -79,6 +85,11 @@ def restore(learner: Learner, saved: Saved, order: ClassOrder, folder: Path, ima
         learner.load_state_dict(saved.tensors)
     except (ValueError, LookupError, RuntimeError) as error:
         raise CheckpointError(f"{folder}: does not fit the model ({error}); start anew without --resume") from error
+    if "look" in saved.notes and saved.notes["look"] != (look := look_of(learner)):
+        raise CheckpointError(
+            f"{folder}: images looked otherwise to its model ({saved.notes['look']}) than they do now ({look}); mend "
+            "the config beside the weights, or start anew without --resume"
+        )
 
 
 def trained(folder: Path, config: Config) -> Saved:

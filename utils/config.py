@@ -234,6 +234,8 @@ def _merge(below: _Layer, above: _Layer) -> _Layer:
     if given:
         others = {key for keys in STREAMS if keys not in given for key in keys}
         values = {key: value for key, value in values.items() if key not in others}
+    if "plugins" in above.values:
+        values.pop("plugins_digest", None)  # of other ones
     return _Layer(values | above.values, below.places | above.places, below.unused | above.unused)
 
 

@@ -1,7 +1,6 @@
 """One pass over a stream at fixed weights: what a model says of its examples, and the gradients of a loss on them."""
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
 import torch
@@ -21,10 +20,18 @@ def gather(
     stream: Stream,
     *,
     device: torch.device | str = "cpu",
-    batch_size: int = 128,
+    batch_size: int | Sequence[int] = 128,
     title: str | None = None,
 ) -> dict[str, Tensor]:
     """Run `compute` over one pass of a stream without gradients, the module in evaluation mode.
+
+    Args:
+        module: put into evaluation mode meanwhile.
+        compute: takes a batch, returns name → tensor [B, …].
+        stream: of N examples.
+        device: where the batches go.
+        batch_size: examples of a batch; or of every batch, N together, where the stream takes such.
+        title: of the progress bar.
 
     Returns:
         The concatenated outputs, on the CPU, in the stream's order.
@@ -36,8 +43,7 @@ def gather(
         for name, value in compute(to_device(batch, device)).items():
             parts.setdefault(name, []).append(value.cpu())
     module.train(was_training)
-    sizes = [min(batch_size, len(stream) - start) for start in range(0, len(stream), batch_size)]
-    return {name: in_order(values, sizes) for name, values in parts.items()}
+    return {name: in_order(values, _sizes(batch_size, len(stream))) for name, values in parts.items()}
 
 
 def gradient_sums(
@@ -89,7 +95,14 @@ def gradient_sums(
     return sums
 
 
-def _shown(stream: Stream, size: int, seed: int, title: str | None, part: Part = WHOLE) -> Iterable[Batch]:
+def _sizes(size: int | Sequence[int], count: int) -> Sequence[int]:
+    """Of the batches of so many examples."""
+    return [min(size, count - start) for start in range(0, count, size)] if isinstance(size, int) else size
+
+
+def _shown(
+    stream: Stream, size: int | Sequence[int], seed: int, title: str | None, part: Part = WHOLE
+) -> Iterable[Batch]:
     """One pass under a progress bar."""
-    total = math.ceil(len(stream) / size)
+    total = len(_sizes(size, len(stream)))
     return tqdm(stream.batches(size, seed, part), total=total, desc=title, **shown_by_the_first())

@@ -17,7 +17,7 @@ ALIASES = {
     "scheduler": "schedule",
 }
 
-# a key of the published files → what else it says, where that is not given itself
+# a key of the published files → what else it says, where the same file does not
 IMPLIED = {"alpha": {"published_subspace_weight": True}}
 
 # a key of the published files → the keys it stands for where they are not given themselves: PILOT's `tuned_epoch` is

@@ -244,7 +244,9 @@ class Config(BaseModel):
         description="memory limit, of each split, of decoded images or of what frozen blocks make of them, in GB",
     )
     cache_dir: Name | None = Field(None, description="folder of decoded images, for all runs and processes; null: none")
-    cache_dir_gb: NotNegative = Field(64.0, description="`cache_dir` grows no larger, in GB")
+    cache_dir_gb: NotNegative = Field(
+        64.0, description="limit of `cache_dir`, in GB: a run writes no more than it leaves when the run begins"
+    )
     jpeg_side: Positive | None = Field(
         None, description="JPEGs are decoded at 1/2, 1/4 or 1/8, no side shorter than so many pixels; null: whole"
     )

@@ -1,5 +1,6 @@
 """What tables and samples say of an image: under which names it stands there, and class names that are told apart."""
 
+import logging
 from collections.abc import Iterable, Mapping
 
 from data.builders.base import natural, readable
@@ -13,6 +14,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "parent": ("coarse_label", "parent", "superclass", "supercategory"),
     "split": ("split", "subset"),
 }
+SHOWN = 5
+log = logging.getLogger("lethe")
 
 
 def read_columns(text: str) -> dict[str, str]:
@@ -51,6 +54,10 @@ def told_apart(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[
     for pair in pairs:
         coarse, fine = map(readable, pair)
         labels[pair] = (coarse, f"{coarse} {fine}" if len(parents[fine]) > 1 else fine)
+    shared = sorted(fine for fine, above in parents.items() if len(above) > 1)
+    if shared:
+        told = ", ".join(f"{fine} ({', '.join(sorted(parents[fine]))})" for fine in shared[:SHOWN])
+        log.info("%d names under several parents have the parent's before them: %s", len(shared), told)
     return labels
 
 

@@ -59,7 +59,8 @@ def build(
     given = read_columns(columns)
     rows = [row for split, file in _tables(root, table).items() for row in _rows(file, root, split, given)]
     labels = told_apart({row.labels for row in rows})
-    images = class_after_class((row.split, Record(row.path, *labels[row.labels])) for row in rows)
+    every = ((row.split, Record(row.path, *labels[row.labels])) for row in rows)
+    images = class_after_class(dict.fromkeys(every))  # an image may have rows for several things in it
     return Built(root, divided(images, root, LAYOUT, test_fraction, seed, exclude_small))
 
 
@@ -67,10 +68,11 @@ def _tables(root: Path, table: Path | None) -> dict[str, Path]:
     """Split, or "all", → its table."""
     if table is not None:
         return {"all": table}
-    found = sorted((file for file in root.iterdir() if file.suffix.lower() in SUFFIXES), key=lambda f: natural(f.name))
+    found = [file for file in root.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")]
+    found.sort(key=lambda file: natural(file.name))
     if not found:
         raise LAYOUT.missing(root, "no table")
-    tables = train_and_test(found) or {"all": found[0]}
+    tables = train_and_test({file: file.stem for file in found}) or {"all": found[0]}
     if len(tables) < len(found):
         others = ", ".join(file.name for file in found if file not in tables.values())
         if "all" in tables:

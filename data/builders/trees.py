@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from data.builders.base import Layout, natural, readable
@@ -81,18 +81,18 @@ def split_named(name: str) -> str | None:
     return SPLIT_WORDS.get(name.casefold())
 
 
-def train_and_test(places: Iterable[Path]) -> dict[str, Path] | None:
-    """`{"train": …, "test": …}` where places are called so (`val` counts as test if there is none), else None."""
+def train_and_test(names: Mapping[Path, str]) -> dict[str, Path] | None:
+    """`{"train": …, "test": …}` where places have such names (`val` counts as test if there is none), else None."""
     named: dict[str, Path] = {}
-    for place in places:
-        named.setdefault(split_named(place.stem) or "", place)
+    for place, name in names.items():
+        named.setdefault(split_named(name) or "", place)
     test = named.get("test", named.get("val"))
     return {"train": named["train"], "test": test} if "train" in named and test else None
 
 
 def split_folders(root: Path) -> dict[str, Path] | None:
     """The folders of a tree's own split, see `train_and_test`; None where it has none."""
-    return train_and_test(subfolders(root)) if root.is_dir() else None
+    return train_and_test({folder: folder.name for folder in subfolders(root)}) if root.is_dir() else None
 
 
 def by_class(records: Iterable[Record]) -> dict[str, list[Record]]:

@@ -75,7 +75,8 @@ def _shards(root: Path) -> list[tuple[str, Path]]:
     """Every shard with its split, or "all" where no shard tells one."""
     folders = [root, *(folder for folder in subfolders(root) if split_named(folder.name))]
     files = [file for folder in folders for file in folder.iterdir() if file.name.lower().endswith(SHARDS)]
-    files = sorted((file for file in files if file.is_file()), key=lambda file: natural(str(file.relative_to(root))))
+    files = [file for file in files if file.is_file() and not file.name.startswith(".")]
+    files.sort(key=lambda file: natural(str(file.relative_to(root))))
     if not files:
         raise LAYOUT.missing(root, "no shards")
     told = {file: _split_of(file.relative_to(root)) for file in files}
@@ -112,11 +113,25 @@ def _unpacked(shard: Path, folder: Path, names: list[str]) -> Iterator[tuple[str
 
 def _samples(shard: Path, names: list[str]) -> Iterator[Sample]:
     try:
-        with tarfile.open(shard, "r|*") as tar:
+        with tarfile.open(shard, "r|*", tarinfo=_Header) as tar:
             for key, members in groupby(_members(tar), lambda member: member[0]):
                 yield _sample(f"{shard}: sample '{key}'", {ending: content for _, ending, content in members}, names)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DataError(f"{shard}: no whole tar file ({error})") from error
+
+
+class _Header(tarfile.TarInfo):
+    """Of a member: where one is cut, missing or damaged, tarfile alone would take that for the end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+        """A header from its 512 bytes."""
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.EOFHeaderError:
+            raise  # the mark of the end
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, bytes]]:

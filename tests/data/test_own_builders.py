@@ -87,6 +87,23 @@ def test_a_table_without_a_split_is_divided_by_fraction(tmp_path):
         build("csv", tmp_path / "pictures", **options, exclude_small=5)
 
 
+def test_rows_of_one_image_count_once_and_hidden_tables_not_at_all(tmp_path):
+    make(tmp_path, *PLAIN)
+    write(tmp_path / "._list.csv", "what a Mac leaves")
+    write(tmp_path / "list.csv", "image,label\r\n" + "".join(f"{path},{path[0]}\r\n" * 2 for path in PLAIN))
+    built = build("csv", tmp_path)
+    assert sorted(rows(built, "train") + rows(built, "test")) == [(path, path[0], path[0]) for path in PLAIN]
+    assert [record.fine for record in built.splits["train"]] == ["a", "b"]
+
+
+def test_a_class_under_two_parents_is_told_of(tmp_path, caplog):
+    make(tmp_path, *PLAIN)
+    write(tmp_path / "list.csv", "image,label,parent\na/1.jpg,maple,leaf\na/2.jpg,maple,laef\nb/1.jpg,ivy,leaf\n")
+    with caplog.at_level(logging.INFO, "lethe"):
+        build("csv", tmp_path)
+    assert "1 names under several parents have the parent's before them: maple (laef, leaf)" in caplog.text
+
+
 def test_two_tables_and_one_passed_over(tmp_path, caplog):
     make(tmp_path, *PLAIN)
     for name, image in {"train": "a/1.jpg", "Test": "b/2.jpg", "val": "a/2.jpg"}.items():
@@ -208,7 +225,11 @@ def test_a_wrong_sample_is_one_line_with_its_place(parts, said, tmp_path):
     assert f"{tmp_path / 'a.tar'}: {said}" in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "mode", "left"), [("a.tar", "w", 700), ("a.tgz", "w:gz", 150), ("a.tar", "w", 3)])
+# a sample takes 512 + 512 bytes for its class and as many for its image
+@pytest.mark.parametrize(
+    ("name", "mode", "left"),
+    [("a.tar", "w", 700), ("a.tar", "w", 3), ("a.tar", "w", 4096), ("a.tar", "w", 4196), ("a.tgz", "w:gz", 150)],
+)
 def test_a_cut_shard_is_an_error(name, mode, left, tmp_path):
     file = shard(tmp_path / name, {str(n): {"cls": "a" * 300, "png": picture(n)} for n in range(4)}, mode)
     file.write_bytes(file.read_bytes()[:left])
@@ -234,5 +255,8 @@ def test_half_a_split_is_refused_and_a_class_called_train_is_not(tmp_path):
     make(tmp_path / "half", "train/a/1.jpg", "train/b/1.jpg")
     with pytest.raises(DataError, match="holds train alone; expected class"):
         build("folder", tmp_path / "half")
-    make(tmp_path / "whole", "train/1.jpg", "train/2.jpg", "bus/1.jfif", "bus/2.jfif")
-    assert {record.fine for record in build("folder", tmp_path / "whole").splits["train"]} == {"train", "bus"}
+    make(
+        tmp_path / "whole", "train/1.jpg", "train/2.jpg", "bus/1.jfif", "bus/2.jfif", "test.bak/1.jpg", "test.bak/2.jpg"
+    )
+    fine = {record.fine for record in build("folder", tmp_path / "whole").splits["train"]}
+    assert fine == {"train", "bus", "test.bak"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models import LEARNERS, learner_class
-from models.plugins import load_plugins
+from models.plugins import check_unchanged, load_plugins
 from tests.support import SIMPLE, lethe, log_of, only_run
 from utils.config import config_hash, load_config
 from utils.errors import ConfigError
@@ -128,6 +128,12 @@ def test_runs_by_other_code_are_told_apart(refused):
     assert written == load_config(folder / "config.json").config
     assert "differing: plugins_digest" in refused("--config", "x.json", "--resume")
     assert "my_method.py changed since this config was written" in refused("--config", folder / "config.json")
+    Path("other.py").write_text(MINE.replace('"mine"', '"theirs"'))
+    upper = {"base": str(folder / "config.json"), "plugins": ["other.py"], "model_name": "theirs", "logs": "others"}
+    Path("y.json").write_text(json.dumps(upper))
+    assert lethe("--config", "y.json") == 0
+    Path("my_method.py").unlink()
+    check_unchanged(written)  # that a file is missing is said where it is loaded
 
 
 def test_a_run_that_is_only_looked_at_executes_nothing(refused):

@@ -1,12 +1,15 @@
 """A run's state, given back to a learner: only with the names it was trained by, only where it fits."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from data.sessions import ClassOrder
-from models.runs import names_of, restore, trained
+from models.runs import look_of, names_of, restore, trained
+from models.simplecil import SimpleCilLearner
 from utils.checkpoint import Saved
 from utils.config import Config
 from utils.errors import CheckpointError
@@ -40,7 +43,18 @@ def test_images_that_were_kept_must_be_the_same():
     with pytest.raises(CheckpointError, match="run: the data set's index has other training images than when the run"):
         restore(learner, saved, ORDER, Path("run"), "2e")
     restore(learner, saved, ORDER, Path("run"), "1f")
+    restore(learner, Saved(saved.tensors, {"names": names_of(ORDER)}), ORDER, Path("run"), "1f")  # an older version's
     restore(learner, saved, ORDER, Path("run"))
+
+
+def test_images_must_look_the_same(tiny_model, recipe):
+    learner = SimpleCilLearner(tiny_model(), recipe(), recipe())
+    notes = {"names": names_of(ORDER), "look": look_of(learner)}
+    restore(learner, Saved(learner.state_dict(), json.loads(json.dumps(notes))), ORDER, Path("run"))
+    backbone = learner.model.backbone
+    backbone.preprocess = replace(backbone.preprocess, mean=(0.1, 0.5, 0.5))
+    with pytest.raises(CheckpointError, match=r"run: images looked otherwise .*config beside the weights"):
+        restore(learner, Saved(learner.state_dict(), notes), ORDER, Path("run"))
 
 
 def test_what_does_not_fit_is_one_line():
