@@ -68,6 +68,8 @@ def build(
     labels = told_apart({pair for _, _, pair in found})
     images = [(split, Record(path, *labels[pair])) for split, path, pair in found]
     log.info("%s: %d images of %d shards are in %s", root, len(images), len(shards), place)
+    if not names and all(fine.isdecimal() for _, fine in labels):
+        log.warning("%s: its classes are numbers; %s beside the shards would name them, a line each", root, NAMES[0])
     return Built(place, divided(class_after_class(images), root, LAYOUT, test_fraction, seed, exclude_small))
 
 

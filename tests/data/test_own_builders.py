@@ -193,6 +193,12 @@ def test_shards_with_json_are_divided_and_unpacked_elsewhere_once(tmp_path):
     assert files[0].read_bytes() == picture(0, "JPEG")
 
 
+def test_classes_that_are_numbers_stay_so_and_are_told_of(tmp_path, caplog):
+    shard(tmp_path / "a.tar", {str(n): {"png": picture(n), "cls": f"{n % 2}\n"} for n in range(4)})
+    assert {record.fine for record in build("webdataset", tmp_path).splits["train"]} == {"0", "1"}
+    assert f"{tmp_path}: its classes are numbers; classnames.txt beside the shards would name them" in caplog.text
+
+
 def test_the_split_of_a_shard_stands_in_its_name(tmp_path):
     for number, name in enumerate(("pets-train-0000.tar", "pets_train_0001.tar", "pets-validation-00.tar")):
         shard(tmp_path / name, {"1": {"png": picture(number), "cls": "train"}})
