@@ -171,6 +171,7 @@ def test_any_records_come_back(folder, train, test):
 )
 def test_any_set_file_is_read_or_refused(folder, about, path, root, much):
     record = [Record(path, "c", "f")]
+    (folder / "set" / "set.json").unlink(missing_ok=True)  # what was written last would be refused here, too
     write_set(folder / "set", folder / "images", {"train": record, "test": record})
     for content in (written(about), written({"root": root}), much):
         (folder / "set" / "set.json").write_bytes(content)

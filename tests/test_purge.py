@@ -45,7 +45,7 @@ def test_of_before_the_numbers_remain(mixed):
     folder, purged = mixed
     for place in (purged.folder / "3" / "checkpoint", folder / "checkpoint"):
         notes = read_notes(place / "session.safetensors")
-        assert notes.keys() == {"results", "seconds", "told", "names", "config"}
+        assert notes.keys() == {"results", "seconds", "told", "names", "look", "config"}
         for row in notes["results"]:
             assert longest_list(row) <= 2  # groups, and spots of the map: no feature hides among the figures
     for file in folder.rglob("*.json"):
