@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,16 @@ class Preprocess:
     std: tuple[float, float, float]
     crop_pct: float = 0.875
     interpolation: str = "bicubic"
+
+    def described(self) -> dict[str, object]:
+        """All but the size, as JSON has it."""
+        own = {"mean": list(self.mean), "std": list(self.std)}
+        return own | {"crop_pct": self.crop_pct, "interpolation": self.interpolation}
+
+    def changed(self, said: Mapping[str, object]) -> Preprocess:
+        """With what is said of it, as `described` says it, in place of its own; other keys do not count."""
+        found = {key: tuple(map(float, said[key])) for key in ("mean", "std") if key in said}
+        return replace(self, **found, **{key: said[key] for key in ("crop_pct", "interpolation") if key in said})
 
     def normalised(self, images: Tensor) -> Tensor:
         """[…, 3, H, W] of eight bits → single precision with the mean and spread the tower was made for.

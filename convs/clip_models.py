@@ -5,7 +5,6 @@ import logging
 import re
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import open_clip
@@ -98,8 +97,7 @@ def _look_of(file: Path, name: str, usual: Preprocess) -> Preprocess:
     """How images have to look for the weights of a file: as the config beside it says, which hubs have, or as usual."""
     beside = file.with_name(CONFIG)
     if beside.is_file():
-        said = _preprocess_cfg(beside)
-        return replace(usual, **{key: said[key] for key in said.keys() & {"mean", "std", "interpolation"}})
+        return _told(beside, usual)
     tags = open_clip.list_pretrained_tags_by_model(name)
     others = [
         tag for tag in tags if tuple(open_clip.get_pretrained_cfg(name, tag).get("mean", usual.mean)) != usual.mean
@@ -113,11 +111,10 @@ def _look_of(file: Path, name: str, usual: Preprocess) -> Preprocess:
     return usual
 
 
-def _preprocess_cfg(file: Path) -> dict[str, object]:
+def _told(file: Path, usual: Preprocess) -> Preprocess:
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))["preprocess_cfg"]
-        return {key: tuple(map(float, value)) if key in ("mean", "std") else value for key, value in said.items()}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        return usual.changed(json.loads(file.read_text(encoding="utf-8"))["preprocess_cfg"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise WeightsError(f"{file}: does not say how images are to look ({error!r}); remove or mend it") from error
 
 

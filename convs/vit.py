@@ -1,8 +1,6 @@
 """Image towers by timm."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import timm
@@ -175,18 +173,14 @@ def load_ours(backbone: Backbone, file: Path) -> None:
         backbone.net.load_state_dict(tower)
     except RuntimeError as error:
         raise WeightsError(f"{file}: does not fit this backbone ({_first_line(error)})") from error
-    backbone.preprocess = replace(backbone.preprocess, **_look(metadata))
+    backbone.preprocess = backbone.preprocess.changed(
+        json.loads(metadata.get("preprocess", "{}"))
+    )  # older ones: as usual
     names = json.loads(metadata.get("classes", "{}"))
     heads = {level: tensors.get(f"heads.{level}") for level in names}
     backbone.trained_heads = {
         level: TrainedHead(tuple(names[level]), rows) for level, rows in heads.items() if rows is not None
     }
-
-
-def _look(metadata: Mapping[str, str]) -> dict[str, object]:
-    """How the tower's images looked, but for their size; older files do not say it."""
-    said = json.loads(metadata.get("preprocess", "{}"))
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
 
 
 def _first_line(error: Exception) -> str:

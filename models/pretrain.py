@@ -144,9 +144,8 @@ class PretrainLearner(Learner):
             tensors |= {f"heads.{level}": rows for level, rows in self.model.rows().items()}
         names = {level: list(getattr(session.order, level)) for level in self._levels(session.order)}
         half = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
-        look = self.model.backbone.preprocess
-        seen = {"mean": look.mean, "std": look.std, "crop_pct": look.crop_pct, "interpolation": look.interpolation}
-        notes = {"classes": json.dumps(names, ensure_ascii=False), "preprocess": json.dumps(seen)}
+        look = self.model.backbone.preprocess.described()
+        notes = {"classes": json.dumps(names, ensure_ascii=False), "preprocess": json.dumps(look)}
         return {"weights.safetensors": partial(write_tensors, tensors=half, notes=notes)}
 
 

@@ -53,8 +53,7 @@ def images_of(manager: DataManager) -> str:
 
 def look_of(learner: Learner) -> dict[str, object]:
     """How images look to a learner's model: a config beside a file of weights may say so, and may come or go."""
-    look = learner.model.backbone.preprocess
-    return {"mean": list(look.mean), "std": list(look.std), "interpolation": look.interpolation}
+    return learner.model.backbone.preprocess.described()
 
 
 def restore(learner: Learner, saved: Saved, order: ClassOrder, folder: Path, images: str | None = None) -> None:
@@ -71,6 +70,15 @@ def restore(learner: Learner, saved: Saved, order: ClassOrder, folder: Path, ima
         CheckpointError: the index has other classes by now, or other images of which some were kept; the state does
             not fit the model, or images look otherwise to it than they did.
     """
+    _check_index(saved, order, folder, images)
+    try:
+        learner.load_state_dict(saved.tensors)
+    except (ValueError, LookupError, RuntimeError) as error:
+        raise CheckpointError(f"{folder}: does not fit the model ({error}); start anew without --resume") from error
+    _check_look(saved, learner, folder)
+
+
+def _check_index(saved: Saved, order: ClassOrder, folder: Path, images: str | None) -> None:
     if saved.notes["names"] != names_of(order):
         raise CheckpointError(
             f"{folder}: the data set's index has other classes than when the run was trained; prepare it as it was, or "
@@ -81,10 +89,9 @@ def restore(learner: Learner, saved: Saved, order: ClassOrder, folder: Path, ima
             f"{folder}: the data set's index has other training images than when the run kept some of them; prepare it "
             "as it was, or start anew without --resume"
         )
-    try:
-        learner.load_state_dict(saved.tensors)
-    except (ValueError, LookupError, RuntimeError) as error:
-        raise CheckpointError(f"{folder}: does not fit the model ({error}); start anew without --resume") from error
+
+
+def _check_look(saved: Saved, learner: Learner, folder: Path) -> None:
     if "look" in saved.notes and saved.notes["look"] != (look := look_of(learner)):
         raise CheckpointError(
             f"{folder}: images looked otherwise to its model ({saved.notes['look']}) than they do now ({look}); mend "

@@ -51,10 +51,10 @@ def _whole(root: Path) -> Path:
 
 
 def _say_passed_over(root: Path, folders: dict[str, Path]) -> None:
-    beside = [folder.name for folder in subfolders(root) if "all" not in folders and folder not in folders.values()]
-    others = [passed_over(folder) for folder in folders.values()]
-    if beside or any(others):
-        log.info("%s: passed over: %s", root, ", ".join(filter(None, [*(f"{name}/" for name in beside), *others])))
+    beside = [] if "all" in folders else [folder for folder in subfolders(root) if folder not in folders.values()]
+    others = [*(f"{folder.name}/" for folder in beside), *filter(None, map(passed_over, folders.values()))]
+    if others:
+        log.info("%s: passed over: %s", root, ", ".join(others))
 
 
 def _same_depth(images: list[tuple[Path, tuple[str, ...]]]) -> None:

@@ -90,6 +90,15 @@ def test_a_job_that_is_cut_goes_on(workplace, monkeypatch):
     assert_same_run(only_run(Path("cut")), only_run(Path("whole")))
 
 
+def test_a_job_executes_no_plugin_that_changed_while_it_waited(workplace, monkeypatch):
+    Path("mine.py").write_text("LEARNERS = {}")
+    (job,) = launch._jobs([load_config(experiment(SIMPLE, plugins=["mine.py"]))], False)
+    Path("mine.py").write_text("open('harmed', 'w')")
+    monkeypatch.setattr(launch, "_meet", lambda: None)
+    assert "mine.py changed since this config was written" in job()
+    assert not Path("harmed").exists() and not Path("logs").exists()
+
+
 def test_a_run_by_two_processes(workplace):
     assert here("--config", experiment(SIMPLE), "--launcher-set", "gpus=2") == 0
     assert log_of(only_run()).count("Learning on") == 1
